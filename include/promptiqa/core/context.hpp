@@ -1,0 +1,144 @@
+// Context: everything an op needs besides its arguments - device, kernels, memory, threads, RNG, tape.
+// Surprising choice: it is passed explicitly as the first argument of every op; there is no default one.
+// Use one Context per thread; several may share a ThreadPool.
+#pragma once
+
+#include <cstdint>
+#include <initializer_list>
+#include <memory>
+#include <span>
+#include <string>
+
+#include <promptiqa/core/kernel_table.hpp>
+#include <promptiqa/core/memory_pool.hpp>
+#include <promptiqa/core/tensor.hpp>
+#include <promptiqa/core/thread_pool.hpp>
+
+namespace promptiqa {
+
+class Tape;
+
+/// Which CPU bodies a Context uses. `automatic` is the best this processor runs; `eigen` is the readable
+/// reference whose matrix products are Eigen's. Results differ by rounding only.
+enum class CpuBackend { automatic, avx512, avx2, portable, eigen };
+
+/// The kernels of a CPU backend. Throws Error when this processor lacks the instructions.
+template <class T>
+const KernelTable<T>& cpu_kernel_table(CpuBackend backend);
+
+class Context {
+ public:
+  /// A CPU context with a thread pool of its own. threads = 0: the machine's number of cores.
+  static Context cpu(int threads = 0, CpuBackend backend = CpuBackend::automatic);
+
+  /// A CPU context over a pool that other Contexts use too.
+  static Context cpu(std::shared_ptr<ThreadPool> pool, CpuBackend backend = CpuBackend::automatic);
+
+  Device device() const { return device_; }
+  ThreadPool& pool() const { return *pool_; }
+  const std::shared_ptr<ThreadPool>& shared_pool() const { return pool_; }
+  MemoryPool& memory() const { return *memory_; }
+
+  /// The device's kernels for element type T: float or double on the CPU.
+  template <class T>
+  const KernelTable<T>& kernels() const;
+
+  KernelContext kernel_context() const { return {pool_.get(), memory_.get()}; }
+
+  /// An uninitialised tensor from this Context's pool.
+  template <class T>
+  Tensor<T> allocate(const Shape& shape) {
+    return Tensor<T>(memory_->allocate(static_cast<std::size_t>(shape.numel()) * sizeof(T)), shape, device_);
+  }
+
+  /// A tensor of one repeated value.
+  template <class T>
+  Tensor<T> full(const Shape& shape, T value) {
+    Tensor<T> y = allocate<T>(shape);
+    kernels<T>().fill(kernel_context(), {y.numel(), value, y.mutable_data()});
+    return y;
+  }
+  template <class T>
+  Tensor<T> zeros(const Shape& shape) {
+    return full<T>(shape, T(0));
+  }
+
+  /// A tensor with the given elements, row-major. Throws ShapeError when their number does not fit the shape.
+  template <class T>
+  Tensor<T> from(const Shape& shape, std::span<const T> values);
+  template <class T>
+  Tensor<T> from(const Shape& shape, std::initializer_list<T> values) {
+    return from<T>(shape, std::span<const T>(values.begin(), values.size()));
+  }
+
+  /// The same elements in fresh memory.
+  template <class T>
+  Tensor<T> copy(const Tensor<T>& x) {
+    Tensor<T> y = allocate<T>(x.shape());
+    kernels<T>().copy_rows(kernel_context(), {1, x.numel(), x.numel(), x.numel(), x.data(), y.mutable_data()});
+    return y;
+  }
+
+  /// The tape ops record on; null means inference.
+  Tape* tape() const { return tape_; }
+
+  /// The key of the next random op (dropout). The stream is (seed, number of keys drawn): both can be saved.
+  std::uint64_t next_random_key();
+  void set_random_state(std::uint64_t seed, std::uint64_t drawn) {
+    seed_ = seed;
+    drawn_ = drawn;
+  }
+  std::uint64_t random_seed() const { return seed_; }
+  std::uint64_t random_drawn() const { return drawn_; }
+
+ private:
+  friend class TapeScope;
+  Context() = default;
+
+  Device device_ = Device::cpu;
+  std::shared_ptr<ThreadPool> pool_;
+  std::shared_ptr<MemoryPool> memory_;
+  const KernelTable<float>* float_kernels_ = nullptr;
+  const KernelTable<double>* double_kernels_ = nullptr;
+  Tape* tape_ = nullptr;
+  std::uint64_t seed_ = 0, drawn_ = 0;
+};
+
+template <>
+inline const KernelTable<float>& Context::kernels<float>() const {
+  return *float_kernels_;
+}
+template <>
+inline const KernelTable<double>& Context::kernels<double>() const {
+  return *double_kernels_;
+}
+
+/// While it lives, ops of `ctx` record on `tape` (null: nothing is recorded). Scopes nest.
+class TapeScope {
+ public:
+  TapeScope(Context& ctx, Tape* tape) : ctx_(ctx), previous_(ctx.tape_) { ctx.tape_ = tape; }
+  ~TapeScope() { ctx_.tape_ = previous_; }
+  TapeScope(const TapeScope&) = delete;
+  TapeScope& operator=(const TapeScope&) = delete;
+
+ private:
+  Context& ctx_;
+  Tape* previous_;
+};
+
+template <class T>
+Tensor<T> Context::from(const Shape& shape, std::span<const T> values) {
+  if (shape.numel() != static_cast<std::int64_t>(values.size()))
+    throw ShapeError("from: shape " + shape.str() + " needs " + std::to_string(shape.numel()) + " values, got " +
+                     std::to_string(values.size()));
+  Tensor<T> y = allocate<T>(shape);
+  const auto n = static_cast<std::int64_t>(values.size());
+  kernels<T>().copy_rows(kernel_context(), {1, n, n, n, values.data(), y.mutable_data()});
+  return y;
+}
+
+}  // namespace promptiqa
+
+#if PROMPTIQA_WITH_BODIES
+#include <promptiqa/core/context.ipp>
+#endif

@@ -1,0 +1,31 @@
+// Bodies of Context.
+// Surprising choice: this is the header that pulls the CPU bodies in, so header-only users need nothing else.
+#pragma once
+
+#include <promptiqa/core/context.hpp>
+#include <promptiqa/cpu/kernel_table.hpp>
+
+namespace promptiqa {
+
+PROMPTIQA_INLINE Context Context::cpu(int threads, CpuBackend backend) {
+  return cpu(std::make_shared<ThreadPool>(threads), backend);
+}
+
+PROMPTIQA_INLINE Context Context::cpu(std::shared_ptr<ThreadPool> pool, CpuBackend backend) {
+  Context ctx;
+  ctx.pool_ = std::move(pool);
+  ctx.memory_ = MemoryPool::create();
+  ctx.float_kernels_ = &cpu_kernel_table<float>(backend);
+  ctx.double_kernels_ = &cpu_kernel_table<double>(backend);
+  return ctx;
+}
+
+PROMPTIQA_INLINE std::uint64_t Context::next_random_key() {
+  // Keys of one seed must not be neighbours: counter_uniform walks its key by a constant.
+  const double u = counter_uniform(seed_ ^ 0xD1B54A32D192ED03ull, drawn_);
+  const double v = counter_uniform(seed_ + 0x8CB92BA72F3D8DD7ull, drawn_);
+  ++drawn_;
+  return static_cast<std::uint64_t>(u * 0x1.0p52) << 12 ^ static_cast<std::uint64_t>(v * 0x1.0p52);
+}
+
+}  // namespace promptiqa

@@ -1,0 +1,98 @@
+// Storage and MemoryPool: reference-counted blocks of memory that are recycled, not freed.
+// Surprising choice: a released block goes back to its pool's free list together with its bookkeeping, so
+// inference allocates nothing once it has run once; the pool lives as long as any block of it.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include <promptiqa/core/error.hpp>
+#include <promptiqa/core/macros.hpp>
+
+namespace promptiqa {
+
+class MemoryPool;
+
+/// One block of memory. Handled through StorageRef only.
+struct Storage {
+  void* data = nullptr;
+  std::size_t capacity = 0;               // bytes
+  std::uint64_t id = 0;                   // unique for each hand-out; gradients are kept per id
+  std::atomic<std::int64_t> references{0};
+  std::shared_ptr<MemoryPool> pool;       // where the block goes back to; null for foreign memory
+  std::shared_ptr<const void> owner;      // keeps foreign memory (a mapped file) alive
+};
+
+/// Counted reference to a Storage: copies share the block, the last one gives it back. Thread-safe as shared_ptr is.
+class StorageRef {
+ public:
+  StorageRef() = default;
+  explicit StorageRef(Storage* storage) : storage_(storage) {
+    if (storage_) storage_->references.fetch_add(1, std::memory_order_relaxed);
+  }
+  StorageRef(const StorageRef& other) : StorageRef(other.storage_) {}
+  StorageRef(StorageRef&& other) noexcept : storage_(other.storage_) { other.storage_ = nullptr; }
+  StorageRef& operator=(StorageRef other) noexcept {
+    std::swap(storage_, other.storage_);
+    return *this;
+  }
+  ~StorageRef() {
+    if (storage_ && storage_->references.fetch_sub(1, std::memory_order_acq_rel) == 1) release(storage_);
+  }
+
+  Storage* operator->() const { return storage_; }
+  explicit operator bool() const { return storage_ != nullptr; }
+  /// True when no other reference shares the block: it may then be overwritten.
+  bool unique() const { return storage_ && storage_->references.load(std::memory_order_acquire) == 1; }
+
+ private:
+  static void release(Storage* storage);
+  Storage* storage_ = nullptr;
+};
+
+/// Recycles host memory by size class (eighths of a power of two; 64-byte aligned). Safe from many threads.
+class MemoryPool : public std::enable_shared_from_this<MemoryPool> {
+ public:
+  static std::shared_ptr<MemoryPool> create() { return std::shared_ptr<MemoryPool>(new MemoryPool); }
+  virtual ~MemoryPool();
+  MemoryPool(const MemoryPool&) = delete;
+  MemoryPool& operator=(const MemoryPool&) = delete;
+
+  /// A block of at least `bytes` bytes, uninitialised. Throws std::bad_alloc when there is no memory.
+  StorageRef allocate(std::size_t bytes);
+
+  /// Memory somebody else owns, kept alive through `owner` and never written to or freed by the library.
+  static StorageRef foreign(const void* data, std::size_t bytes, std::shared_ptr<const void> owner);
+
+  /// Gives every block that nobody uses back to the system.
+  void trim();
+
+  /// Bytes obtained from the system and not given back, and how many requests the system has had. For tests.
+  std::size_t bytes_reserved() const;
+  std::uint64_t system_allocations() const;
+
+ protected:
+  MemoryPool() = default;
+  virtual void* system_allocate(std::size_t bytes);
+  virtual void system_free(void* data);
+
+ private:
+  friend class StorageRef;
+  void put_back(Storage* storage);
+
+  mutable std::mutex mutex_;
+  std::map<std::size_t, std::vector<Storage*>> free_;  // by capacity
+  std::size_t reserved_ = 0;
+  std::uint64_t allocations_ = 0;
+};
+
+}  // namespace promptiqa
+
+#if PROMPTIQA_WITH_BODIES
+#include <promptiqa/core/memory_pool.ipp>
+#endif

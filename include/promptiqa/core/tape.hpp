@@ -1,0 +1,111 @@
+// Tape: reverse-mode differentiation as a flat list of nodes walked backwards.
+// Surprising choice: nothing is global and nothing recursive. A Context without a tape is inference; gradients
+// are kept per memory block (Tensor::id), so a reshape costs no node.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <unordered_map>
+#include <unordered_set>
+#include <utility>
+#include <vector>
+
+#include <promptiqa/core/context.hpp>
+#include <promptiqa/core/error.hpp>
+#include <promptiqa/core/tensor.hpp>
+
+namespace promptiqa {
+
+/// Records ops of one Context and computes gradients. Not thread-safe: one tape, one thread.
+class Tape {
+ public:
+  /// Asks for the gradient of a leaf (a parameter or an input). Call it before the ops that use the leaf.
+  template <class T>
+  void watch(const Tensor<T>& leaf) {
+    tracked_.insert(leaf.id());
+  }
+
+  /// True when gradients flow to this tensor: it is watched, or made by a recorded op from such a tensor.
+  template <class T>
+  bool tracks(const Tensor<T>& tensor) const {
+    return tensor && tracked_.count(tensor.id()) != 0;
+  }
+
+  /// Called by ops. backward(ctx, dy) must pass the gradients of the op's inputs to accumulate().
+  template <class T, class Backward>
+  void record(const Tensor<T>& output, Backward backward) {
+    tracked_.insert(output.id());
+    nodes_.push_back({output.id(), [this, id = output.id(), shape = output.shape(), device = output.device(),
+                                    backward = std::move(backward)](Context& ctx) {
+                        const auto found = gradients_.find(id);
+                        const Tensor<T> dy(std::move(found->second), shape, device);
+                        gradients_.erase(found);
+                        backward(ctx, dy);
+                      }});
+  }
+
+  /// Called by backward closures: adds `gradient` to what `tensor` has; does nothing for untracked tensors.
+  template <class T>
+  void accumulate(Context& ctx, const Tensor<T>& tensor, Tensor<T> gradient) {
+    if (!tracks(tensor)) return;
+    if (gradient.numel() != tensor.numel())
+      throw ShapeError("tape: the gradient of a tensor " + tensor.shape().str() + " has shape " + gradient.shape().str());
+    const auto [found, first] = gradients_.try_emplace(tensor.id(), gradient.storage());
+    if (first) return;
+    Tensor<T> sum(found->second, gradient.shape(), gradient.device());
+    found->second = StorageRef();
+    // Two inputs of one op may have been handed the same buffer: only an unshared one is added to in place.
+    if (!sum.storage().unique()) sum = ctx.copy(sum);
+    ctx.kernels<T>().add_in_place(ctx.kernel_context(), {gradient.numel(), gradient.data(), sum.mutable_data()});
+    found->second = sum.storage();
+  }
+
+  /// Walks the tape from `output`, whose gradient is `cotangent` (of the same number of elements).
+  /// Nodes and intermediate gradients are released on the way: a tape runs backward once.
+  /// Throws ShapeError when the tape has not recorded `output`.
+  template <class T>
+  void backward(Context& ctx, const Tensor<T>& output, const Tensor<T>& cotangent) {
+    if (!tracks(output)) throw ShapeError("backward: this tape has not recorded the output");
+    const TapeScope not_recording(ctx, nullptr);
+    accumulate(ctx, output, cotangent);
+    for (; !nodes_.empty(); nodes_.pop_back())
+      if (gradients_.count(nodes_.back().output)) nodes_.back().run(ctx);
+  }
+
+  /// The same with a cotangent of 1. Throws ShapeError unless `output` has one element.
+  template <class T>
+  void backward(Context& ctx, const Tensor<T>& output) {
+    if (output.numel() != 1)
+      throw ShapeError("backward: expected an output of one element, got shape " + output.shape().str());
+    backward(ctx, output, ctx.full<T>(output.shape(), T(1)));
+  }
+
+  /// d(output)/d(leaf) after backward(), in the leaf's shape; an empty tensor when no gradient reached it.
+  template <class T>
+  Tensor<T> gradient(const Tensor<T>& leaf) const {
+    const auto found = gradients_.find(leaf.id());
+    return found == gradients_.end() ? Tensor<T>() : Tensor<T>(found->second, leaf.shape(), leaf.device());
+  }
+
+  /// Forgets everything, watched leaves included.
+  void clear() {
+    nodes_.clear();
+    gradients_.clear();
+    tracked_.clear();
+  }
+
+  std::size_t size() const { return nodes_.size(); }
+
+ private:
+  struct Node {
+    std::uint64_t output;
+    std::function<void(Context&)> run;
+  };
+
+  std::vector<Node> nodes_;
+  std::unordered_map<std::uint64_t, StorageRef> gradients_;
+  std::unordered_set<std::uint64_t> tracked_;
+};
+
+}  // namespace promptiqa
