@@ -140,7 +140,8 @@ struct LayerNormBackwardArgs {
 
 /// Batch norm of x (batch, channels, area), per channel. Training: statistics of this batch are written to mean
 /// and rstd and the running ones updated, running = (1 - momentum) * running + momentum * (mean, unbiased
-/// variance). Otherwise the running statistics are used and mean and rstd may be null.
+/// variance). Otherwise the running statistics are used. In both modes mean and rstd, when not null, receive the
+/// mean and 1/sqrt(var + eps) that were applied.
 template <class T>
 struct BatchNormArgs {
   using A = accumulate_t<T>;

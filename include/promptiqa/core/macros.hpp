@@ -9,8 +9,8 @@
 #define PROMPTIQA_INLINE inline
 #endif
 
-// True in a translation unit that must see bodies: header-only users, and the library's own sources.
-#if !defined(PROMPTIQA_COMPILED) || defined(PROMPTIQA_INSTANTIATE)
+// True for header-only users. The library's own sources include the .ipp files they instantiate by name.
+#if !defined(PROMPTIQA_COMPILED)
 #define PROMPTIQA_WITH_BODIES 1
 #else
 #define PROMPTIQA_WITH_BODIES 0

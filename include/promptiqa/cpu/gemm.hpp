@@ -1,0 +1,467 @@
+// The matrix product of the CPU: packing, cache blocking, threads and the epilogue around the micro-kernels.
+// Surprising choice: how the product is cut up depends on its shape and the instruction set, never on the number
+// of threads, and an element of c is summed by one thread in a fixed order: any pool gives the same bits.
+//
+// c is cut into column panels (as wide as the register tile) and row panels (at most as high, all about equal, so
+// that no thin remainder is left). Few rows: each thread takes column panels and lays out what it needs of b as
+// it goes. Many rows: a and b are laid out by all threads, then blocks of c are shared out; a block of a stays in
+// the second-level cache while the panels of b pass by.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+#include <promptiqa/core/error.hpp>
+#include <promptiqa/core/kernel_table.hpp>
+#include <promptiqa/core/memory_pool.hpp>
+#include <promptiqa/core/thread_pool.hpp>
+#include <promptiqa/cpu/gemm_micro_kernel.hpp>
+#include <promptiqa/cpu/gemm_pack.hpp>
+#include <promptiqa/cpu/math.hpp>
+#include <promptiqa/cpu/parallel.hpp>
+#include <promptiqa/cpu/simd.hpp>
+
+namespace promptiqa::cpu {
+
+/// The tag of matrices packed for this element type and instruction set.
+template <class T, class Isa>
+inline constexpr int packed_layout = Isa::bytes * 16 + static_cast<int>(sizeof(T));
+
+namespace detail {
+
+// Sizes that keep a block of a (row_block x k_block) in 512 KB or more of second-level cache, with room for the
+// passing panel of b.
+inline constexpr std::int64_t k_block_bytes = 2048;             // bytes of one row of a block of a, at most
+inline constexpr std::int64_t a_block_bytes = 384 * 1024;
+inline constexpr std::int64_t column_block_panels = 16;         // column panels of a block of c
+inline constexpr std::int64_t b_chunk_bytes = 16 * 1024 * 1024;  // of b laid out at a time, for the last-level cache
+inline constexpr std::int64_t serial_work = std::int64_t{1} << 18;  // multiplications below which threads do not pay
+inline constexpr std::int64_t entry_work = std::int64_t{1} << 26;   // of a batch entry that one thread should do
+
+inline std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
+
+/// Begin of part i when [0, n) is cut into `parts` nearly equal ones.
+inline std::int64_t part_begin(std::int64_t i, std::int64_t n, std::int64_t parts) { return i * n / parts; }
+
+template <class T>
+PanelSource<T> a_source(const GemmArgs<T>& args) {  // lanes are rows of op(a)
+  return args.transpose_a ? PanelSource<T>{args.a, args.lda, 1} : PanelSource<T>{args.a, 1, args.lda};
+}
+template <class T>
+PanelSource<T> b_source(const T* b, std::int64_t ldb, bool transpose_b) {  // lanes are columns of op(b)
+  return transpose_b ? PanelSource<T>{b, 1, ldb} : PanelSource<T>{b, ldb, 1};
+}
+
+/// What a micro-kernel reads as b.
+template <class T>
+struct PanelView {
+  const T* data;
+  std::int64_t k_stride;
+};
+
+/// b laid out before: panel after panel, each k rows high.
+template <class T, class Isa>
+struct PackedB {
+  static constexpr bool packed = true;
+  const T* data;
+  std::int64_t k;
+
+  PanelView<T> panel(T*, std::int64_t k0, std::int64_t, std::int64_t column, std::int64_t) const {
+    constexpr int width = GemmTile<T, Isa>::columns;
+    return {data + column * k + k0 * width, width};
+  }
+};
+
+/// b laid out piece by piece, by a functor as gemm_packing takes it.
+template <class T, class Isa, class PackB>
+struct FunctorB {
+  static constexpr bool packed = false;
+  const PackB& pack;
+
+  PanelView<T> panel(T* scratch, std::int64_t k0, std::int64_t depth, std::int64_t column,
+                     std::int64_t columns) const {
+    pack(scratch, k0, depth, column, columns);
+    return {scratch, GemmTile<T, Isa>::columns};
+  }
+};
+
+/// b in memory. With `direct`, whole panels are read where they lie: packing pays when they are used again.
+template <class T, class Isa>
+struct MemoryB {
+  static constexpr bool packed = false;
+  PanelSource<T> source;
+  bool direct;
+
+  PanelView<T> panel(T* scratch, std::int64_t k0, std::int64_t depth, std::int64_t column,
+                     std::int64_t columns) const {
+    constexpr int width = GemmTile<T, Isa>::columns;
+    const PanelSource<T> from{source.data + k0 * source.k_stride + column * source.lane_stride, source.k_stride,
+                              source.lane_stride};
+    if (direct && columns == width) return {from.data, from.k_stride};
+    pack_panel<T, Isa, width>(scratch, from, depth, columns);
+    return {scratch, width};
+  }
+};
+
+/// c = activation(alpha * tile + bias) + residual + beta * c for one tile, whose first element is c[row, column].
+template <class T, class Isa>
+void finish_tile(const GemmArgs<T>& args, const T* tile, std::int64_t row, std::int64_t rows, std::int64_t column,
+                 std::int64_t columns) {
+  using S = Simd<T, Isa::bytes>;
+  using V = typename S::Vector;
+  Isa::run([&]() PROMPTIQA_SIMD_LAMBDA {
+    const T alpha = args.alpha, beta = args.beta;
+    const V zero = {};
+    for (std::int64_t i = 0; i < rows; ++i) {
+      const std::int64_t offset = (row + i) * args.ldc + column;
+      const T* sum = tile + i * GemmTile<T, Isa>::columns;
+      for_each_vector<S>(columns, [&](std::int64_t j, int count) PROMPTIQA_SIMD_LAMBDA {
+        V v, x;
+        S::load(v, sum + j);
+        v = v * alpha;
+        if (args.bias) {
+          load_some<S, T>(x, args.bias + column + j, count);
+          v = v + x;
+        }
+        if (args.activation == Activation::relu) {
+          v = v < zero ? zero : v;  // keeps NaN
+        } else if (args.activation == Activation::gelu) {
+          x = v;
+          vector_gelu(v, x);
+        }
+        if (args.residual) {
+          load_some<S, T>(x, args.residual + offset + j, count);
+          v = v + x;
+        }
+        if (beta != T(0)) {
+          load_some<S, T>(x, args.c + offset + j, count);
+          v = v + x * beta;
+        }
+        store_some<S, T>(args.c + offset + j, v, count);
+      });
+    }
+  });
+}
+
+/// One product (a batch of one) cut into panels, and the computation of any block of its c.
+template <class T, class Isa, class B>
+class Product {
+ public:
+  using Tile = GemmTile<T, Isa>;
+  static constexpr std::int64_t tile_size = Tile::rows * Tile::columns;
+
+  Product(const GemmArgs<T>& args, const B& b)
+      : args_(args), b_(b), row_panels(ceil_div(args.m, Tile::rows)), column_panels(ceil_div(args.n, Tile::columns)),
+        k_blocks_(std::max<std::int64_t>(1, ceil_div(args.k * std::int64_t{sizeof(T)}, k_block_bytes))),
+        k_block_(ceil_div(args.k, k_blocks_)) {}
+
+  std::int64_t row_panel_begin(std::int64_t panel) const { return part_begin(panel, args_.m, row_panels); }
+
+  /// Rows of k that are summed before the sum goes to memory.
+  std::int64_t k_block() const { return k_block_; }
+
+  std::size_t packed_a_bytes() const {
+    return static_cast<std::size_t>(row_panels * Tile::rows * args_.k) * sizeof(T);
+  }
+  void use_packed_a(T* packed) { packed_a_ = packed; }
+  void pack_a_panel(std::int64_t panel) const {
+    const std::int64_t row = row_panel_begin(panel);
+    PanelSource<T> source = a_source(args_);
+    source.data += row * source.lane_stride;
+    pack_panel<T, Isa, Tile::rows>(packed_a_ + panel * Tile::rows * args_.k, source, args_.k,
+                                   row_panel_begin(panel + 1) - row);
+  }
+
+  /// Scratch a call of `block` needs, in bytes.
+  std::size_t scratch_bytes(std::int64_t rows, std::int64_t columns) const {
+    const std::int64_t sums = k_blocks_ > 1 ? rows * columns * tile_size : 0;
+    const std::int64_t panel = B::packed ? 0 : k_block_ * Tile::columns;
+    return static_cast<std::size_t>(sums + panel) * sizeof(T);
+  }
+
+  /// Computes row panels [row_begin, row_end) x column panels [column_begin, column_end) of c.
+  void block(std::int64_t row_begin, std::int64_t row_end, std::int64_t column_begin, std::int64_t column_end,
+             T* scratch) const {
+    alignas(64) T local[tile_size];
+    T* const sums = scratch + (B::packed ? 0 : k_block_ * Tile::columns);
+    for (std::int64_t part = 0; part < k_blocks_; ++part) {
+      const std::int64_t k0 = part_begin(part, args_.k, k_blocks_);
+      const std::int64_t depth = part_begin(part + 1, args_.k, k_blocks_) - k0;
+      T* tile = k_blocks_ > 1 ? sums : local;
+      for (std::int64_t panel = column_begin; panel < column_end; ++panel) {
+        const std::int64_t column = panel * Tile::columns;
+        const std::int64_t columns = std::min<std::int64_t>(Tile::columns, args_.n - column);
+        const PanelView<T> b = b_.panel(scratch, k0, depth, column, columns);
+        for (std::int64_t row_panel = row_begin; row_panel < row_end; ++row_panel) {
+          const std::int64_t row = row_panel_begin(row_panel), rows = row_panel_begin(row_panel + 1) - row;
+          MicroKernelArgs<T> call{depth, nullptr, 1, Tile::rows, b.data, b.k_stride, tile, part > 0};
+          if (packed_a_) {
+            call.a = packed_a_ + (row_panel * args_.k + k0) * Tile::rows;
+          } else {
+            const PanelSource<T> a = a_source(args_);
+            call.a = a.data + row * a.lane_stride + k0 * a.k_stride;
+            call.a_row = a.lane_stride;
+            call.a_k = a.k_stride;
+          }
+          micro_kernels<T, Isa>[rows - 1][columns > Tile::width ? 1 : 0](call);
+          if (part + 1 == k_blocks_) finish_tile<T, Isa>(args_, tile, row, rows, column, columns);
+          if (k_blocks_ > 1) tile += tile_size;
+        }
+      }
+    }
+  }
+
+ private:
+  const GemmArgs<T>& args_;
+  const B& b_;
+  T* packed_a_ = nullptr;
+
+ public:
+  const std::int64_t row_panels, column_panels;
+
+ private:
+  const std::int64_t k_blocks_, k_block_;
+};
+
+/// body(i) for i in [0, count), on the pool or, without one, on this thread.
+template <class Body>
+void for_each_task(ThreadPool* pool, std::int64_t count, Body&& body) {
+  if (pool)
+    pool->parallel_for(count, body);
+  else
+    for (std::int64_t i = 0; i < count; ++i) body(i);
+}
+
+/// Few rows, or so few that a stays in the cache: threads share out column panels.
+template <class T, class Isa, class B>
+void product_by_columns(ThreadPool* pool, MemoryPool& memory, const GemmArgs<T>& args, const B& b) {
+  Product<T, Isa, B> product(args, b);
+  StorageRef packed;
+  const bool aliased = args.lda * std::int64_t{sizeof(T)} % 2048 == 0;  // rows compete for one set of the cache
+  if (args.m > 1 && product.column_panels >= (aliased ? 2 : 4)) {
+    packed = memory.allocate(product.packed_a_bytes());
+    product.use_packed_a(static_cast<T*>(packed->data));
+    for (std::int64_t i = 0; i < product.row_panels; ++i) product.pack_a_panel(i);
+  }
+  const std::int64_t tasks = pool ? std::min<std::int64_t>(product.column_panels, 4 * pool->size()) : 1;
+  for_each_task(pool, tasks, [&](std::int64_t task) {
+    const StorageRef scratch = memory.allocate(product.scratch_bytes(product.row_panels, 1));
+    const std::int64_t end = part_begin(task + 1, product.column_panels, tasks);
+    for (std::int64_t i = part_begin(task, product.column_panels, tasks); i < end; ++i)
+      product.block(0, product.row_panels, i, i + 1, static_cast<T*>(scratch->data));
+  });
+}
+
+/// Computes the packed b's columns of c in blocks. `a` is packed already.
+template <class T, class Isa>
+void product_of_packed(ThreadPool* pool, MemoryPool& memory, const Product<T, Isa, PackedB<T, Isa>>& product) {
+  constexpr std::int64_t rows = GemmTile<T, Isa>::rows;
+  const std::int64_t block_rows =
+      std::clamp<std::int64_t>(a_block_bytes / (product.k_block() * rows * std::int64_t{sizeof(T)}), 1, 32);
+  std::int64_t row_blocks = ceil_div(product.row_panels, block_rows);
+  std::int64_t column_blocks = ceil_div(product.column_panels, column_block_panels);
+  const std::int64_t wanted = pool ? 4 * pool->size() : 1;
+  if (row_blocks * column_blocks < wanted)
+    column_blocks = std::min(product.column_panels, ceil_div(wanted, row_blocks));
+  if (row_blocks * column_blocks < wanted) row_blocks = std::min(product.row_panels, ceil_div(wanted, column_blocks));
+  // Neighbouring tasks share columns, so that panels of b are read from main memory once.
+  for_each_task(pool, row_blocks * column_blocks, [&](std::int64_t task) {
+    const std::int64_t i = task % row_blocks, j = task / row_blocks;
+    const std::int64_t row_begin = part_begin(i, product.row_panels, row_blocks);
+    const std::int64_t row_end = part_begin(i + 1, product.row_panels, row_blocks);
+    const std::int64_t column_begin = part_begin(j, product.column_panels, column_blocks);
+    const std::int64_t column_end = part_begin(j + 1, product.column_panels, column_blocks);
+    const StorageRef scratch =
+        memory.allocate(product.scratch_bytes(row_end - row_begin, column_end - column_begin));
+    product.block(row_begin, row_end, column_begin, column_end, static_cast<T*>(scratch->data));
+  });
+}
+
+/// Many rows: a and b are laid out first, b a chunk of columns at a time unless it is packed already.
+template <class T, class Isa, class B>
+void product_by_blocks(ThreadPool* pool, MemoryPool& memory, const GemmArgs<T>& args, const B& b) {
+  constexpr std::int64_t width = GemmTile<T, Isa>::columns;
+  const std::int64_t panels = ceil_div(args.n, width);
+  const std::int64_t panel_bytes = args.k * width * std::int64_t{sizeof(T)};
+  std::int64_t chunk = panels;
+  StorageRef packed_b;
+  if constexpr (!B::packed) {
+    chunk = std::min(panels, std::max<std::int64_t>(column_block_panels, b_chunk_bytes / std::max<std::int64_t>(
+                                                                             1, panel_bytes)));
+    packed_b = memory.allocate(static_cast<std::size_t>(chunk * panel_bytes));
+  }
+  const Product<T, Isa, B> whole(args, b);
+  const StorageRef packed_a = memory.allocate(whole.packed_a_bytes());
+
+  for (std::int64_t begin = 0; begin < panels; begin += chunk) {
+    const std::int64_t count = std::min(chunk, panels - begin);
+    const std::int64_t first_column = begin * width;
+    GemmArgs<T> part = args;
+    part.n = std::min(args.n - first_column, count * width);
+    part.c += first_column;
+    if (part.bias) part.bias += first_column;
+    if (part.residual) part.residual += first_column;
+
+    PackedB<T, Isa> ready;
+    if constexpr (B::packed)
+      ready = b;
+    else
+      ready = {static_cast<const T*>(packed_b->data), args.k};
+    Product<T, Isa, PackedB<T, Isa>> product(part, ready);
+    product.use_packed_a(static_cast<T*>(packed_a->data));
+    const std::int64_t a_tasks = begin == 0 ? product.row_panels : 0;
+    for_each_task(pool, a_tasks + (B::packed ? 0 : count), [&](std::int64_t task) {
+      if (task < a_tasks) {
+        product.pack_a_panel(task);
+      } else if constexpr (!B::packed) {
+        const std::int64_t column = (task - a_tasks) * width;
+        b.panel(static_cast<T*>(packed_b->data) + column * args.k, 0, args.k, first_column + column,
+                std::min(width, part.n - column));
+      }
+    });
+    product_of_packed<T, Isa>(pool, memory, product);
+  }
+}
+
+template <class T, class Isa, class B>
+void product(ThreadPool* pool, MemoryPool& memory, const GemmArgs<T>& args, const B& b) {
+  if (args.m <= 0 || args.n <= 0) return;
+  if (pool && (pool->size() == 1 || args.m * args.n * std::max<std::int64_t>(1, args.k) < serial_work)) pool = nullptr;
+  const bool few_rows = args.m <= 4 * GemmTile<T, Isa>::rows || args.m * args.k * std::int64_t{sizeof(T)} <= a_block_bytes;
+  if (few_rows)
+    product_by_columns<T, Isa>(pool, memory, args, b);
+  else
+    product_by_blocks<T, Isa>(pool, memory, args, b);
+}
+
+template <class T, class Isa>
+PackedB<T, Isa> packed_of(const GemmArgs<T>& args) {
+  const PackedMatrixView& view = *args.packed_b;
+  if (view.layout != packed_layout<T, Isa>)
+    throw Error("gemm: packed_b has layout " + std::to_string(view.layout) + ", these kernels (" + Isa::name +
+                ") need " + std::to_string(packed_layout<T, Isa>));
+  if (view.k != args.k || view.n != args.n)
+    throw ShapeError("gemm: packed_b must be (" + std::to_string(args.k) + ", " + std::to_string(args.n) + "), got (" +
+                     std::to_string(view.k) + ", " + std::to_string(view.n) + ")");
+  return {static_cast<const T*>(view.data), args.k};
+}
+
+/// The i-th product of a batch.
+template <class T>
+GemmArgs<T> batch_entry(const GemmArgs<T>& args, std::int64_t i) {
+  GemmArgs<T> entry = args;
+  entry.batch = 1;
+  entry.a += i * args.stride_a;
+  if (args.b) entry.b += i * args.stride_b;
+  entry.c += i * args.stride_c;
+  if (args.residual) entry.residual += i * args.stride_c;
+  return entry;
+}
+
+template <class T, class Isa>
+void product_entry(ThreadPool* pool, MemoryPool& memory, const GemmArgs<T>& args) {
+  if (args.packed_b) {
+    product<T, Isa>(pool, memory, args, packed_of<T, Isa>(args));
+  } else {
+    const bool direct = !args.transpose_b && args.m <= GemmTile<T, Isa>::rows;
+    product<T, Isa>(pool, memory, args, MemoryB<T, Isa>{b_source(args.b, args.ldb, args.transpose_b), direct});
+  }
+}
+
+template <class T, class Isa>
+void pack_matrix_on(ThreadPool* pool, const PackMatrixArgs<T>& args) {
+  constexpr std::int64_t width = GemmTile<T, Isa>::columns;
+  if (args.k * args.n < serial_work) pool = nullptr;
+  for_each_task(pool, ceil_div(args.n, width), [&](std::int64_t panel) {
+    PanelSource<T> source = b_source(args.b, args.ldb, args.transpose_b);
+    source.data += panel * width * source.lane_stride;
+    pack_panel<T, Isa, width>(static_cast<T*>(args.packed) + panel * width * args.k, source, args.k,
+                              std::min(width, args.n - panel * width));
+  });
+}
+
+template <class T, class Isa>
+void gemm_on(ThreadPool* pool, MemoryPool& memory, const GemmArgs<T>& args);
+
+}  // namespace detail
+
+/// Bytes of op(b), (k, n), laid out by pack_matrix.
+template <class T, class Isa>
+std::size_t packed_bytes(std::int64_t k, std::int64_t n) {
+  constexpr std::int64_t width = GemmTile<T, Isa>::columns;
+  return static_cast<std::size_t>(k) * static_cast<std::size_t>(detail::ceil_div(n, width) * width) * sizeof(T);
+}
+
+/// Lays op(b) out for gemm: panels of GemmTile::columns columns, one after the other, each k rows high.
+template <class T, class Isa>
+void pack_matrix(const KernelContext& kc, const PackMatrixArgs<T>& args) {
+  detail::pack_matrix_on<T, Isa>(&pool_of(kc), args);
+}
+/// The same on the calling thread.
+template <class T, class Isa>
+void pack_matrix_serial(const PackMatrixArgs<T>& args) {
+  detail::pack_matrix_on<T, Isa>(nullptr, args);
+}
+
+/// The product described at GemmArgs, on all threads. Throws Error when packed_b was made by other kernels and
+/// ShapeError when it has another shape.
+template <class T, class Isa>
+void gemm(const KernelContext& kc, const GemmArgs<T>& args) {
+  detail::gemm_on<T, Isa>(&pool_of(kc), memory_of(kc), args);
+}
+
+/// The same on the calling thread only, for bodies of parallel loops. The same bits.
+template <class T, class Isa>
+void gemm_serial(MemoryPool& memory, const GemmArgs<T>& args) {
+  detail::gemm_on<T, Isa>(nullptr, memory, args);
+}
+
+/// gemm whose b exists in no memory: pack_b(panel, k0, depth, column, columns) writes
+/// panel[kk * GemmTile::columns + j] = op(b)[k0 + kk, column + j] for kk < depth, zero for j >= columns. It is called
+/// from many threads and may be asked for a piece more than once. args.b is ignored; args.batch must be 1.
+template <class T, class Isa, class PackB>
+void gemm_packing(const KernelContext& kc, const GemmArgs<T>& args, const PackB& pack_b) {
+  detail::product<T, Isa>(&pool_of(kc), memory_of(kc), args, detail::FunctorB<T, Isa, PackB>{pack_b});
+}
+/// The same on the calling thread.
+template <class T, class Isa, class PackB>
+void gemm_packing_serial(MemoryPool& memory, const GemmArgs<T>& args, const PackB& pack_b) {
+  detail::product<T, Isa>(nullptr, memory, args, detail::FunctorB<T, Isa, PackB>{pack_b});
+}
+
+template <class T, class Isa>
+void detail::gemm_on(ThreadPool* pool, MemoryPool& memory, const GemmArgs<T>& args) {
+  if (args.batch <= 0 || args.m <= 0 || args.n <= 0) return;
+  GemmArgs<T> all = args;
+  const bool shared_b = args.packed_b || args.stride_b == 0;
+  if (all.batch > 1 && shared_b && !args.transpose_a && args.stride_a == args.m * args.lda &&
+      args.stride_c == args.m * args.ldc) {  // one tall product
+    all.m *= all.batch;
+    all.batch = 1;
+  }
+  if (all.batch == 1) {
+    product_entry<T, Isa>(pool, memory, all);
+    return;
+  }
+  StorageRef packed;
+  PackedMatrixView view{};
+  if (shared_b && !args.packed_b) {
+    packed = memory.allocate(packed_bytes<T, Isa>(args.k, args.n));
+    pack_matrix_on<T, Isa>(pool, {args.b, args.k, args.n, args.ldb, args.transpose_b, packed->data});
+    view = {packed->data, args.k, args.n, packed_layout<T, Isa>};
+    all.packed_b = &view;
+    all.b = nullptr;
+  }
+  const std::int64_t work = args.m * args.n * std::max<std::int64_t>(1, args.k);
+  const bool by_entry = pool && work < entry_work && args.batch >= pool->size();
+  if (by_entry && work * args.batch >= serial_work) {
+    pool->parallel_for(args.batch,
+                       [&](std::int64_t i) { product_entry<T, Isa>(nullptr, memory, batch_entry(all, i)); });
+  } else {
+    for (std::int64_t i = 0; i < args.batch; ++i) product_entry<T, Isa>(pool, memory, batch_entry(all, i));
+  }
+}
+
+}  // namespace promptiqa::cpu

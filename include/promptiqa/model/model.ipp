@@ -1,0 +1,445 @@
+// Bodies of Model.
+// Surprising choice: a batch is cut into pieces of a bounded size, so memory does not grow with the number of images.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <utility>
+
+#include <promptiqa/image/preprocess.hpp>
+#include <promptiqa/io/safetensors.hpp>
+#include <promptiqa/io/tensor_file.hpp>
+#include <promptiqa/model/model.hpp>
+#include <promptiqa/model/weights.ipp>
+#include <promptiqa/ops/check.hpp>
+
+namespace promptiqa {
+
+namespace detail {
+
+// Images per pass: as many as keep the largest activation at about 20 MB.
+inline std::int64_t images_per_pass(const ModelConfig& c) {
+  const std::int64_t maps = static_cast<std::int64_t>(c.taps.size()) * c.vit_dim * c.tokens();
+  const std::int64_t half = (c.image_size / 2) * (c.image_size / 2);
+  const std::int64_t stem = c.stem == "residual" ? c.stem_channels.front() * half : 0;
+  return std::clamp<std::int64_t>(5000000 / std::max(maps, stem), 1, 32);
+}
+
+template <class T>
+std::vector<float> to_floats(const Tensor<T>& x) {
+  const auto values = x.values();
+  return std::vector<float>(values.begin(), values.end());
+}
+
+template <class T>
+Tensor<T> from_floats(Context& ctx, const Shape& shape, std::span<const float> values) {
+  if constexpr (std::is_same_v<T, float>) {
+    return ctx.from<float>(shape, values);
+  } else {
+    const std::vector<T> converted(values.begin(), values.end());
+    return ctx.from<T>(shape, std::span<const T>(converted));
+  }
+}
+
+}  // namespace detail
+
+// ---- making a model -----------------------------------------------------------------------------------------------
+
+template <class T>
+Model<T>::Model(const ModelConfig& config)
+    : config_(config), image_encoder_(config), prompt_encoder_(config), regression_(config), lazy_(std::make_unique<Lazy>()) {}
+
+template <class T>
+Model<T> Model<T>::load(Context& ctx, const std::string& path, const LoadOptions& options) {
+  return from_tensors(ctx, read_tensor_file(path), options);
+}
+
+template <class T>
+Model<T> Model<T>::from_tensors(Context& ctx, const TensorFile& file, const LoadOptions& options) {
+  const auto config_of = [&] {
+    const auto stored = file.metadata.find("config");
+    if (stored != file.metadata.end()) return ModelConfig::from_json(stored->second, file.path);
+    for (const ModelConfig& preset : {ModelConfig::base(), ModelConfig::compact()}) {
+      Model candidate(preset);
+      detail::StateShapes shapes;
+      candidate.visit(shapes);
+      if (detail::matches(file, shapes)) return preset;
+    }
+    throw WeightsError(file.path + ": no config in the file's metadata, and its " + std::to_string(file.tensors.size()) +
+                       " tensors have not the names and shapes of a known model (base, compact)");
+  };
+  Model model(config_of());
+  detail::WeightsLoader loader(ctx, file, options.training);
+  model.visit(loader);
+  loader.check_all_used();
+  model.merge_products_ = options.merge_products;
+  model.renew_identity();
+  if (!options.training)
+    model.pack(ctx, [&](const void* data, std::size_t bytes) {
+      if (!file.file) return;
+      const auto all = file.file->bytes();
+      const auto* at = static_cast<const std::byte*>(data);
+      if (at >= all.data() && at + bytes <= all.data() + all.size())
+        file.file->release_pages(static_cast<std::size_t>(at - all.data()), bytes);
+    });
+  return model;
+}
+
+template <class T>
+Model<T> Model<T>::create(Context& ctx, const ModelConfig& config, std::uint64_t seed) {
+  config.validate("config");
+  Model model(config);
+  detail::WeightsInitialiser initialiser(ctx, seed);
+  model.visit(initialiser);
+  model.renew_identity();
+  return model;
+}
+
+template <class T>
+void Model<T>::renew_identity() {
+  std::vector<WeightsIdentity::Entry> entries;
+  for (const StateEntry& entry : state()) {
+    if (entry.value)
+      entries.push_back({entry.name, entry.shape, [value = entry.value](std::int64_t begin, std::int64_t count, float* out) {
+                           for (std::int64_t i = 0; i < count; ++i) out[i] = static_cast<float>(value.data()[begin + i]);
+                         }});
+    else
+      entries.push_back({entry.name, entry.shape,
+                         [n = entry.counter](std::int64_t, std::int64_t, float* out) { *out = static_cast<float>(n); }});
+  }
+  identity_ = std::make_shared<WeightsIdentity>(config_.to_json(), std::move(entries));
+}
+
+template <class T>
+void Model<T>::pack(Context& ctx, const WeightReleased& released) {
+  image_encoder_.pack(ctx, released);
+  prompt_encoder_.pack(ctx, released);
+  regression_.pack(ctx, released);
+}
+
+template <class T>
+void Model<T>::pack(Context& ctx) {
+  pack(ctx, nullptr);
+}
+
+template <class T>
+void Model<T>::weights_changed() {
+  image_encoder_.unpack();
+  prompt_encoder_.unpack();
+  regression_.unpack();
+  lazy_ = std::make_unique<Lazy>();
+  renew_identity();
+}
+
+// ---- the parts ----------------------------------------------------------------------------------------------------
+
+template <class T>
+Tensor<T> Model<T>::preprocess(Context& ctx, std::span<const Image> images) const {
+  const std::int64_t side = config_.image_size, pixels = 3 * side * side;
+  const auto count = static_cast<std::int64_t>(images.size());
+  Tensor<T> nchw = ctx.allocate<T>(Shape{count, 3, side, side});
+  T* base = nchw.mutable_data();
+  ctx.pool().parallel_for(count, [&](std::int64_t i) {
+    const Image& image = images[static_cast<std::size_t>(i)];
+    if constexpr (std::is_same_v<T, float>) {
+      preprocess_to_chw(image, static_cast<int>(side), base + i * pixels);
+    } else {
+      std::vector<float> chw(static_cast<std::size_t>(pixels));
+      preprocess_to_chw(image, static_cast<int>(side), chw.data());
+      std::copy(chw.begin(), chw.end(), base + i * pixels);
+    }
+  });
+  return nchw;
+}
+
+template <class T>
+std::shared_ptr<const typename Model<T>::MalProducts> Model<T>::products_for(Context& ctx, std::int64_t images) const {
+  if (!merge_products_ || ctx.tape()) return nullptr;
+  const std::int64_t seen = lazy_->images_seen.fetch_add(images) + images;
+  {
+    std::lock_guard<std::mutex> lock(lazy_->guard);
+    if (lazy_->products) return lazy_->products;
+  }
+  if (static_cast<double>(seen) * image_encoder_.products_saving() < image_encoder_.products_cost()) return nullptr;
+  const std::unique_lock<std::mutex> forming(lazy_->forming, std::try_to_lock);
+  if (!forming.owns_lock()) return nullptr;  // another thread is at it; this one goes on without
+  {
+    std::lock_guard<std::mutex> lock(lazy_->guard);
+    if (lazy_->products) return lazy_->products;
+  }
+  auto products = std::make_shared<const MalProducts>(image_encoder_.form_products(ctx));
+  std::lock_guard<std::mutex> lock(lazy_->guard);
+  lazy_->products = products;
+  return products;
+}
+
+template <class T>
+Tensor<T> Model<T>::image_features(Context& ctx, const Tensor<T>& nchw, const Pass<T>& pass) const {
+  const std::int64_t side = config_.image_size;
+  detail::check_rank("image_features", "nchw", nchw, 4);
+  detail::check_shape("image_features", "nchw", nchw, Shape{nchw.dim(0), 3, side, side});
+  if (pass.training || ctx.tape() || !pass.rewrites) return image_encoder_(ctx, nchw, pass, nullptr);
+  const auto products = products_for(ctx, nchw.dim(0));
+  return image_encoder_(ctx, nchw, pass, products.get());
+}
+
+template <class T>
+Tensor<T> Model<T>::prompt_features(Context& ctx, const Tensor<T>& image_feature, const Tensor<T>& scores,
+                                    const Pass<T>& pass) const {
+  detail::check_rank("prompt_features", "image_feature", image_feature, 2);
+  detail::check_shape("prompt_features", "image_feature", image_feature, Shape{image_feature.dim(0), config_.prompt_dim});
+  detail::check_shape("prompt_features", "scores", scores, Shape{image_feature.dim(0), 1});
+  return prompt_encoder_.pairs(ctx, image_feature, scores, pass);
+}
+
+template <class T>
+Tensor<T> Model<T>::fuse_prompt(Context& ctx, const Tensor<T>& prompt_feature, const Pass<T>& pass) const {
+  detail::check_rank("fuse_prompt", "prompt_feature", prompt_feature, 3);
+  detail::check_shape("fuse_prompt", "prompt_feature", prompt_feature,
+                      Shape{prompt_feature.dim(0), prompt_feature.dim(1), config_.prompt_dim});
+  return prompt_encoder_.fuse(ctx, prompt_feature, pass);
+}
+
+template <class T>
+Tensor<T> Model<T>::logits(Context& ctx, const Tensor<T>& image_feature, const Tensor<T>& fused, const Pass<T>& pass) const {
+  detail::check_rank("logits", "image_feature", image_feature, 2);
+  detail::check_rank("logits", "fused", fused, 3);
+  detail::check_shape("logits", "image_feature", image_feature, Shape{image_feature.dim(0), config_.prompt_dim});
+  detail::check_shape("logits", "fused", fused, Shape{image_feature.dim(0), fused.dim(1), config_.prompt_dim});
+  return regression_(ctx, image_feature, fused, pass);
+}
+
+template <class T>
+Tensor<T> Model<T>::leave_one_out(Context& ctx, const Tensor<T>& image_feature, const Tensor<T>& scores,
+                                  const Pass<T>& pass) const {
+  const Tensor<T> prompts = prompt_features(ctx, image_feature, scores, pass);  // (b, M)
+  const std::int64_t b = prompts.dim(0);
+  if (b < 2) detail::shape_error("leave_one_out", "a batch must have at least 2 images, got " + std::to_string(b));
+  std::vector<std::int64_t> others;
+  others.reserve(static_cast<std::size_t>(b * (b - 1)));
+  for (std::int64_t i = 0; i < b; ++i)
+    for (std::int64_t j = 0; j < b; ++j)
+      if (j != i) others.push_back(j);
+  const Tensor<T> rest = index_select(ctx, prompts, 0, others).reshape({b, b - 1, config_.prompt_dim});
+  const Tensor<T> predicted = sigmoid(ctx, logits(ctx, image_feature, fuse_prompt(ctx, rest, pass), pass));
+  pass.note("score", predicted);
+  return predicted;
+}
+
+// ---- scoring --------------------------------------------------------------------------------------------------------
+
+template <class T>
+std::vector<float> Model<T>::features(Context& ctx, std::span<const Image> images) const {
+  const auto piece = static_cast<std::size_t>(detail::images_per_pass(config_));
+  std::vector<float> all;
+  all.reserve(images.size() * static_cast<std::size_t>(config_.prompt_dim));
+  const TapeScope not_recording(ctx, nullptr);
+  for (std::size_t begin = 0; begin < images.size(); begin += piece) {
+    const auto part = images.subspan(begin, std::min(piece, images.size() - begin));
+    const Tensor<T> feature = image_features(ctx, preprocess(ctx, part));
+    all.insert(all.end(), feature.values().begin(), feature.values().end());
+  }
+  return all;
+}
+
+template <class T>
+Prompt Model<T>::make_prompt(Context& ctx, PromptData data) const {
+  if (data.width != config_.prompt_dim)
+    throw PromptError("prompt: image features must be " + std::to_string(config_.prompt_dim) + " wide, got " +
+                      std::to_string(data.width));
+  data.validate();
+  const std::int64_t n = data.size();
+  std::vector<float> unit;
+  unit.reserve(data.scores.size());
+  for (float score : data.scores) unit.push_back(data.scale.to_unit(score));
+
+  Prompt prompt;
+  if (n == 1)
+    prompt.warnings_.push_back("the prompt has a single pair: it cannot show which direction is better; use about 10");
+  else if (std::all_of(unit.begin(), unit.end(), [&](float s) { return s == unit[0]; }))
+    prompt.warnings_.push_back("all " + std::to_string(n) + " scores of the prompt are " + std::to_string(data.scores[0]) +
+                               ": they say nothing about what is better");
+  const TapeScope not_recording(ctx, nullptr);
+  const Tensor<T> pairs = prompt_features(ctx, detail::from_floats<T>(ctx, Shape{n, data.width}, data.image_features),
+                                          detail::from_floats<T>(ctx, Shape{n, 1}, unit));
+  const Tensor<T> fused = fuse_prompt(ctx, pairs.reshape({1, n, data.width}));
+  if constexpr (std::is_same_v<T, float>)
+    prompt.fused_ = fused.reshape({n, data.width});
+  else
+    prompt.fused_ = ctx.from<float>(Shape{n, data.width}, std::span<const float>(detail::to_floats(fused)));
+  prompt.data_ = std::make_shared<const PromptData>(std::move(data));
+  prompt.identity_ = identity_;
+  return prompt;
+}
+
+template <class T>
+Prompt Model<T>::encode_prompt(Context& ctx, std::span<const Image> images, std::span<const float> scores,
+                               const ScoreScale& scale) const {
+  if (images.size() != scores.size())
+    throw PromptError("prompt: there must be one score per image, got " + std::to_string(images.size()) + " images and " +
+                      std::to_string(scores.size()) + " scores");
+  PromptData data;
+  data.scale = scale;
+  data.scores.assign(scores.begin(), scores.end());
+  data.width = config_.prompt_dim;
+  // Bad scores are refused before the backbone runs.
+  data.image_features.assign(scores.size() * static_cast<std::size_t>(data.width), 0.0f);
+  data.validate();
+  data.image_features = features(ctx, images);
+  return make_prompt(ctx, std::move(data));
+}
+
+template <class T>
+Prompt Model<T>::bind_prompt(Context& ctx, PromptData data, const std::string& weights_id) const {
+  if (weights_id != this->weights_id())
+    throw PromptError("prompt '" + data.name + "' was made with other weights: it has weights_id " +
+                      weights_id.substr(0, 16) + "..., the model " + this->weights_id().substr(0, 16) +
+                      "...; make it again from its images");
+  return make_prompt(ctx, std::move(data));
+}
+
+template <class T>
+void Model<T>::check_prompt(const Prompt& prompt) const {
+  if (prompt.size() == 0) throw PromptError("prompt: there must be at least one image-score pair");
+  if (prompt.identity_ != identity_ && prompt.weights_id() != weights_id())
+    throw PromptError("prompt: it was made with other weights; make it again with this model");
+}
+
+template <class T>
+Prompt Model<T>::with_scores(Context& ctx, const Prompt& prompt, std::span<const float> scores) const {
+  check_prompt(prompt);
+  PromptData data = prompt.data();
+  if (scores.size() != data.scores.size())
+    throw PromptError("with_scores: the prompt has " + std::to_string(data.scores.size()) + " pairs, got " +
+                      std::to_string(scores.size()) + " scores");
+  data.scores.assign(scores.begin(), scores.end());
+  return make_prompt(ctx, std::move(data));
+}
+
+template <class T>
+std::vector<Prediction> Model<T>::score_features(Context& ctx, std::span<const float> image_features,
+                                                 const Prompt& prompt) const {
+  check_prompt(prompt);
+  const auto width = static_cast<std::size_t>(config_.prompt_dim);
+  if (image_features.size() % width != 0)
+    throw PromptError("score_features: " + std::to_string(image_features.size()) + " values are no features of width " +
+                      std::to_string(width));
+  const TapeScope not_recording(ctx, nullptr);
+  const std::int64_t n = prompt.size(), m = config_.prompt_dim;
+  Tensor<T> fused;
+  if constexpr (std::is_same_v<T, float>)
+    fused = prompt.fused_.reshape({1, n, m});
+  else
+    fused = detail::from_floats<T>(ctx, Shape{1, n, m}, prompt.fused_.values());
+  // The small heads work on (n + 1) rows per image; pieces keep that bounded too.
+  const std::size_t piece = static_cast<std::size_t>(std::max<std::int64_t>(1, 4096 / (n + 1))) * width;
+  std::vector<Prediction> predictions;
+  predictions.reserve(image_features.size() / width);
+  for (std::size_t begin = 0; begin < image_features.size(); begin += piece) {
+    const auto part = image_features.subspan(begin, std::min(piece, image_features.size() - begin));
+    const auto count = static_cast<std::int64_t>(part.size() / width);
+    const Tensor<T> logit = logits(ctx, detail::from_floats<T>(ctx, Shape{count, m}, part), expand(ctx, fused, 0, count));
+    const Tensor<T> unit = sigmoid(ctx, logit);
+    for (std::size_t i = 0; i < static_cast<std::size_t>(count); ++i)
+      predictions.push_back({prompt.data().scale.from_unit(static_cast<float>(unit.values()[i])),
+                             static_cast<float>(logit.values()[i])});
+  }
+  return predictions;
+}
+
+template <class T>
+std::vector<Prediction> Model<T>::score(Context& ctx, std::span<const Image> images, const Prompt& prompt) const {
+  check_prompt(prompt);
+  return score_features(ctx, features(ctx, images), prompt);
+}
+
+// ---- training ---------------------------------------------------------------------------------------------------------
+
+namespace detail {
+
+struct CountBatch {
+  template <class U>
+  void matrix(const std::string&, Tensor<U>&, const Shape&) {}
+  template <class U>
+  void tensor(const std::string&, Tensor<U>&, const Shape&, bool) {}
+  void counter(const std::string&, std::int64_t& value) { ++value; }
+};
+
+// Calls f(name, tensor, file shape, trainable) and g(name, counter).
+template <class F, class G>
+struct StateLister {
+  F each_tensor;
+  G each_counter;
+  StateLister(F tensors, G counters) : each_tensor(tensors), each_counter(counters) {}  // clang 14 deduces only from this
+  template <class U>
+  void matrix(const std::string& name, Tensor<U>& value, const Shape& shape) {
+    each_tensor(name, value, shape, true);
+  }
+  template <class U>
+  void tensor(const std::string& name, Tensor<U>& value, const Shape& shape, bool trainable) {
+    each_tensor(name, value, shape, trainable);
+  }
+  void counter(const std::string& name, std::int64_t& value) { each_counter(name, value); }
+};
+
+}  // namespace detail
+
+template <class T>
+Tensor<T> Model<T>::training_forward(Context& ctx, const Tensor<T>& nchw, const Tensor<T>& scores, Trace<T>* trace) {
+  Pass<T> pass;
+  pass.training = true;
+  pass.trace = trace;
+  const Tensor<T> predicted = leave_one_out(ctx, image_features(ctx, nchw, pass), scores, pass);
+  detail::CountBatch count;
+  visit(count);
+  return predicted;
+}
+
+template <class T>
+std::vector<typename Model<T>::NamedParameter> Model<T>::parameters() {
+  std::vector<NamedParameter> list;
+  detail::StateLister lister{[&](const std::string& name, Tensor<T>& value, const Shape&, bool trainable) {
+                               if (trainable) list.push_back({name, value});
+                             },
+                             [](const std::string&, std::int64_t&) {}};
+  visit(lister);
+  return list;
+}
+
+template <class T>
+std::vector<typename Model<T>::StateEntry> Model<T>::state() const {
+  std::vector<StateEntry> list;
+  detail::StateLister lister{[&](const std::string& name, Tensor<T>& value, const Shape& shape, bool) {
+                               list.push_back({name, shape, value, 0});
+                             },
+                             [&](const std::string& name, std::int64_t& value) { list.push_back({name, Shape{}, {}, value}); }};
+  const_cast<Model*>(this)->visit(lister);  // the lister only reads
+  return list;
+}
+
+template <class T>
+void Model<T>::save(const std::string& path, DType dtype) const {
+  std::vector<NamedTensor> tensors;
+  std::vector<std::shared_ptr<std::vector<std::byte>>> encoded;
+  for (const StateEntry& entry : state()) {
+    NamedTensor tensor;
+    tensor.name = entry.name;
+    tensor.shape = entry.shape;
+    const auto count = static_cast<std::size_t>(entry.shape.numel());
+    // Running statistics span many magnitudes and weigh nothing: they keep full precision.
+    tensor.dtype = !entry.value ? DType::i64 : entry.name.find(".running_") != std::string::npos ? DType::f32 : dtype;
+    tensor.bytes = count * dtype_size(tensor.dtype);
+    const auto bytes = std::make_shared<std::vector<std::byte>>(tensor.bytes);
+    if (entry.value)
+      encode(tensor.dtype, entry.value.data(), count, bytes->data());
+    else
+      std::memcpy(bytes->data(), &entry.counter, sizeof entry.counter);
+    tensor.data = bytes->data();
+    tensor.owner = bytes;
+    tensors.push_back(std::move(tensor));
+  }
+  write_safetensors(path, {{"config", config_.to_json()}, {"format", "pt"}}, tensors);
+}
+
+}  // namespace promptiqa

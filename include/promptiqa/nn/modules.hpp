@@ -1,0 +1,124 @@
+// The layers with parameters: Linear, LayerNorm, BatchNorm2d, Conv2d.
+// Surprising choice: a module is a plain struct that knows its shapes and names; `visit` walks its state in one
+// place, so loading, saving, training and hashing never list a parameter by hand.
+//
+// visit(v, prefix) calls, for every entry of the state dict under its PyTorch name,
+//   v.matrix(name, tensor, shape)             a weight that products read (trainable)
+//   v.tensor(name, tensor, shape, trainable)  any other tensor; not trainable: running statistics
+//   v.counter(name, integer)                  num_batches_tracked
+// where `shape` is the one the file has (a 1x1 convolution's weight is (O, C, 1, 1) there, (O, C) here).
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+
+#include <promptiqa/ops/all.hpp>
+
+namespace promptiqa {
+
+/// Told after a weight has been packed that its own memory will not be read again soon: a loader drops its pages.
+using WeightReleased = std::function<void(const void* data, std::size_t bytes)>;
+
+/// y = x W^T + b.
+template <class T>
+struct Linear {
+  std::int64_t inputs = 0, outputs = 0;
+  bool has_bias = true, from_conv1x1 = false;
+  Tensor<T> weight;                // (outputs, inputs)
+  Tensor<accumulate_t<T>> bias;    // (outputs) or empty
+  PackedMatrix<T> packed;
+
+  Linear() = default;
+  Linear(std::int64_t in, std::int64_t out, bool with_bias = true, bool conv1x1 = false)
+      : inputs(in), outputs(out), has_bias(with_bias), from_conv1x1(conv1x1) {}
+
+  Tensor<T> operator()(Context& ctx, const Tensor<T>& x, LinearEpilogue<T> epilogue = {}) const {
+    epilogue.packed = &packed;
+    return linear(ctx, x, weight, bias, epilogue);
+  }
+
+  void pack(Context& ctx, const WeightReleased& released) {
+    packed = PackedMatrix<T>::pack(ctx, weight, true);
+    if (released) released(weight.data(), static_cast<std::size_t>(weight.numel()) * sizeof(T));
+  }
+  void unpack() { packed = {}; }
+
+  template <class V>
+  void visit(V& v, const std::string& prefix) {
+    v.matrix(prefix + "weight", weight, from_conv1x1 ? Shape{outputs, inputs, 1, 1} : Shape{outputs, inputs});
+    if (weight) weight = weight.reshape({outputs, inputs});
+    if (has_bias) v.tensor(prefix + "bias", bias, Shape{outputs}, true);
+  }
+};
+
+template <class T>
+struct LayerNorm {
+  std::int64_t width = 0;
+  double eps = 0;
+  Tensor<accumulate_t<T>> weight, bias;  // (width)
+
+  LayerNorm() = default;
+  LayerNorm(std::int64_t w, double e) : width(w), eps(e) {}
+
+  Tensor<T> operator()(Context& ctx, const Tensor<T>& x) const { return layer_norm(ctx, x, weight, bias, eps); }
+
+  template <class V>
+  void visit(V& v, const std::string& prefix) {
+    v.tensor(prefix + "weight", weight, Shape{width}, true);
+    v.tensor(prefix + "bias", bias, Shape{width}, true);
+  }
+};
+
+/// Batch norm over (B, C, H, W), eps 1e-5, momentum 0.1 (model.md section 2.6).
+template <class T>
+struct BatchNorm2d {
+  static constexpr double eps = 1e-5, momentum = 0.1;
+  std::int64_t channels = 0;
+  Tensor<accumulate_t<T>> weight, bias, running_mean, running_var;  // (channels)
+  std::int64_t num_batches_tracked = 0;
+
+  BatchNorm2d() = default;
+  explicit BatchNorm2d(std::int64_t c) : channels(c) {}
+
+  /// Training: with this batch's statistics, and the running ones updated (num_batches_tracked is the caller's).
+  /// Const because a Tensor is a handle: only Model's training pass, which is not const, asks for `training`.
+  Tensor<T> operator()(Context& ctx, const Tensor<T>& x, bool training) const {
+    if (!training) return batch_norm_inference(ctx, x, weight, bias, running_mean, running_var, eps);
+    Tensor<accumulate_t<T>> mean = running_mean, var = running_var;
+    return batch_norm_training(ctx, x, weight, bias, mean, var, eps, momentum);
+  }
+
+  template <class V>
+  void visit(V& v, const std::string& prefix) {
+    v.tensor(prefix + "weight", weight, Shape{channels}, true);
+    v.tensor(prefix + "bias", bias, Shape{channels}, true);
+    v.tensor(prefix + "running_mean", running_mean, Shape{channels}, false);
+    v.tensor(prefix + "running_var", running_var, Shape{channels}, false);
+    v.counter(prefix + "num_batches_tracked", num_batches_tracked);
+  }
+};
+
+template <class T>
+struct Conv2d {
+  std::int64_t in_channels = 0, out_channels = 0, kernel = 1, stride = 1, padding = 0;
+  bool has_bias = true;
+  Tensor<T> weight;              // (out, in, kernel, kernel)
+  Tensor<accumulate_t<T>> bias;  // (out) or empty
+
+  Conv2d() = default;
+  Conv2d(std::int64_t in, std::int64_t out, std::int64_t k, std::int64_t s, std::int64_t p, bool with_bias)
+      : in_channels(in), out_channels(out), kernel(k), stride(s), padding(p), has_bias(with_bias) {}
+
+  Tensor<T> operator()(Context& ctx, const Tensor<T>& x) const {
+    return conv2d(ctx, x, weight, bias, Conv2dOptions::square(stride, padding));
+  }
+
+  template <class V>
+  void visit(V& v, const std::string& prefix) {
+    v.tensor(prefix + "weight", weight, Shape{out_channels, in_channels, kernel, kernel}, true);
+    if (has_bias) v.tensor(prefix + "bias", bias, Shape{out_channels}, true);
+  }
+};
+
+}  // namespace promptiqa
