@@ -11,7 +11,7 @@
 #include <vector>
 
 #include <promptiqa/cpu/gemm.hpp>
-#include <promptiqa/cpu/gemm_reference.hpp>
+#include <promptiqa/cpu/gemm_eigen.hpp>
 
 #include "catch.hpp"
 

@@ -186,15 +186,18 @@ inline void check_safetensors_layout(const std::string& file, const std::vector<
   std::vector<const SafetensorsEntry*> order;
   order.reserve(entries.size());
   for (const SafetensorsEntry& entry : entries) {
-    const std::string offsets = "[" + std::to_string(entry.begin) + ", " + std::to_string(entry.end) + "]";
-    if (entry.begin > entry.end) fail(entry, "data_offsets " + offsets + " are reversed");
+    const auto offsets = [&entry] {
+      std::string text = "[";
+      return text.append(std::to_string(entry.begin)).append(", ").append(std::to_string(entry.end)).append("]");
+    };
+    if (entry.begin > entry.end) fail(entry, "data_offsets " + offsets() + " are reversed");
     if (entry.end > data_bytes)
-      fail(entry, "data_offsets " + offsets + " exceed the file's " + std::to_string(data_bytes) + " bytes of data");
+      fail(entry, "data_offsets " + offsets() + " exceed the file's " + std::to_string(data_bytes) + " bytes of data");
     const NamedTensor& tensor = entry.tensor;
     const std::uint64_t expected = static_cast<std::uint64_t>(tensor.shape.numel()) * dtype_size(tensor.dtype);
     if (entry.end - entry.begin != expected)
       fail(entry, "expected " + std::to_string(expected) + " bytes for " + dtype_name(tensor.dtype) + " of shape " +
-                      tensor.shape.str() + ", got data_offsets " + offsets);
+                      tensor.shape.str() + ", got data_offsets " + offsets());
     order.push_back(&entry);
   }
   std::sort(order.begin(), order.end(), [](const SafetensorsEntry* a, const SafetensorsEntry* b) {
@@ -306,7 +309,10 @@ PROMPTIQA_INLINE void write_safetensors(const std::string& path, const std::map<
   std::size_t position = 0;
   for (const NamedTensor* tensor : order) {
     header += separator + json_string(tensor->name) + ":{\"dtype\":\"" + dtype_name(tensor->dtype) + "\",\"shape\":[";
-    for (int i = 0; i < tensor->shape.rank(); ++i) header += (i ? "," : "") + std::to_string(tensor->shape[i]);
+    for (int i = 0; i < tensor->shape.rank(); ++i) {
+      if (i > 0) header += ",";
+      header += std::to_string(tensor->shape[i]);
+    }
     header += "],\"data_offsets\":[" + std::to_string(position) + ",";
     position += tensor->bytes;
     header += std::to_string(position) + "]}";

@@ -122,7 +122,7 @@ class WeightsLoader {
   void check_all_used() const {
     for (const NamedTensor& tensor : file_.tensors)
       if (!used_.count(&tensor))
-        throw WeightsError(file_.path + ": tensor " + detail::quoted(tensor.name) + " " + tensor.shape.str() +
+        throw WeightsError(file_.path + ": tensor " + detail::quoted_name(tensor.name) + " " + tensor.shape.str() +
                            " is not part of the model its config describes");
   }
 

@@ -1,0 +1,177 @@
+// 2-D convolution and its gradients for one instruction set, as matrix products with pieces of im2col.
+// Surprising choice: the gradient of the weight is computed transposed, im2col (K, P) times dy^T (P, O), so that all
+// three directions read im2col in the same order, along output pixels, where copying it is cheap.
+//
+// Letters: K = in_channels * kernel_h * kernel_w, P = out_h * out_w, O = out_channels.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+#include <promptiqa/core/kernel_table.hpp>
+#include <promptiqa/core/memory_pool.hpp>
+#include <promptiqa/core/thread_pool.hpp>
+#include <promptiqa/cpu/im2col.hpp>
+#include <promptiqa/cpu/panel_product.hpp>
+
+namespace promptiqa::cpu {
+
+/// `total` cut into equal blocks of at most `limit`, each a multiple of `multiple`.
+inline std::int64_t even_block(std::int64_t total, std::int64_t limit, std::int64_t multiple) {
+  const std::int64_t blocks = std::max<std::int64_t>(1, (total + limit - 1) / limit);
+  const std::int64_t block = (total + blocks - 1) / blocks;
+  return (block + multiple - 1) / multiple * multiple;
+}
+
+/// y = x * weight + bias; see Conv2dArgs. Throws std::bad_alloc.
+template <class T, class Isa>
+void conv2d(const KernelContext& ctx, const Conv2dArgs<T>& args) {
+  using Tile = PanelTile<T, Isa>;
+  auto& pool = *static_cast<ThreadPool*>(ctx.execution);
+  auto& memory = *static_cast<MemoryPool*>(ctx.memory);
+  const Conv2dGeometry g = flatten_pointwise(args.geometry);
+  const std::int64_t outputs = g.out_channels, depth = g.in_channels * g.kernel_h * g.kernel_w;
+  const std::int64_t area = g.out_h * g.out_w, in_size = g.in_channels * g.in_h * g.in_w;
+
+  // A block of pixels is one task. Its piece of im2col (depth_block, pixels) stays in the second-level cache.
+  const std::int64_t depth_block = even_block(depth, 256, 1);
+  std::int64_t pixels = even_block(area, 16 / static_cast<std::int64_t>(sizeof(T)) * 128, Tile::panel_columns);
+  while (g.batch * ((area + pixels - 1) / pixels) < 2 * pool.size() && pixels > Tile::panel_columns)
+    pixels = even_block(area, pixels - Tile::panel_columns, Tile::panel_columns);
+  const std::int64_t blocks = (area + pixels - 1) / pixels;
+
+  pool.parallel_for(g.batch * blocks, [&](std::int64_t task) {
+    const std::int64_t image = task / blocks, p0 = task % blocks * pixels, columns = std::min(pixels, area - p0);
+    const T* x = args.x + image * in_size;
+    const StorageRef scratch = memory.allocate(static_cast<std::size_t>(depth_block * pixels) * sizeof(T));
+    T* panels = static_cast<T*>(scratch->data);
+    for (std::int64_t k0 = 0; k0 < depth; k0 += depth_block) {
+      const std::int64_t rows = std::min(depth_block, depth - k0);
+      for (std::int64_t j = 0; j < columns; j += Tile::panel_columns) {
+        const std::int64_t width = Tile::panel_width(columns, j);
+        im2col<T, Isa>(panels + j * rows, width, width, g, x, k0, rows, p0 + j, std::min(width, columns - j));
+      }
+      panel_product<T, Isa>({outputs, columns, rows, args.weight + k0, depth, 1, panels,
+                             args.y + image * outputs * area + p0, area, T(1), nullptr, args.bias, k0 > 0});
+    }
+  });
+}
+
+/// dx from dy: pieces of weight^T dy (K, P), added to where their im2col came from. See Conv2dBackwardDataArgs.
+/// Throws std::bad_alloc.
+template <class T, class Isa>
+void conv2d_backward_data(const KernelContext& ctx, const Conv2dBackwardDataArgs<T>& args) {
+  using Tile = PanelTile<T, Isa>;
+  auto& pool = *static_cast<ThreadPool*>(ctx.execution);
+  auto& memory = *static_cast<MemoryPool*>(ctx.memory);
+  const Conv2dGeometry g = flatten_pointwise(args.geometry);
+  const std::int64_t outputs = g.out_channels, taps = g.kernel_h * g.kernel_w, depth = g.in_channels * taps;
+  const std::int64_t area = g.out_h * g.out_w, in_area = g.in_h * g.in_w;
+
+  const StorageRef transposed = memory.allocate(static_cast<std::size_t>(depth * outputs) * sizeof(T));
+  T* weight_t = static_cast<T*>(transposed->data);  // (K, O)
+  pool.parallel_for((depth + 63) / 64, [&](std::int64_t block) {
+    const std::int64_t end = std::min(depth, (block + 1) * 64);
+    for (std::int64_t o = 0; o < outputs; ++o)
+      for (std::int64_t k = block * 64; k < end; ++k) weight_t[k * outputs + o] = args.weight[o * depth + k];
+  });
+
+  // A task is some channels of one image; it makes the columns of a few channels at a time.
+  const std::int64_t parts = std::min(g.in_channels, (2 * pool.size() + g.batch - 1) / g.batch);
+  const std::int64_t part = (g.in_channels + parts - 1) / parts;
+  const std::int64_t group =
+      std::max<std::int64_t>(1, std::min(part, (std::int64_t{1} << 16) / std::max<std::int64_t>(1, taps * area)));
+  const std::int64_t pitch = Tile::padded(area);
+  const std::int64_t dy_size = Tile::packed_size(outputs, area);
+
+  pool.parallel_for(g.batch * parts, [&](std::int64_t task) {
+    const std::int64_t image = task / parts, first = task % parts * part;
+    const std::int64_t last = std::min(g.in_channels, first + part);
+    const StorageRef scratch =
+        memory.allocate(static_cast<std::size_t>(dy_size + group * taps * pitch) * sizeof(T));
+    T* dy = static_cast<T*>(scratch->data);
+    T* columns = dy + dy_size;
+    T* dx = args.dx + image * g.in_channels * in_area;
+    pack_panels<T, Isa>(dy, args.dy + image * outputs * area, area, outputs, area);
+    for (std::int64_t c = first; c < last; c += group) {
+      const std::int64_t channels = std::min(group, last - c);
+      std::fill(dx + c * in_area, dx + (c + channels) * in_area, T(0));
+      panel_product<T, Isa>({channels * taps, pitch, outputs, weight_t + c * taps * outputs, outputs, 1, dy, columns,
+                             pitch, T(1), nullptr, nullptr, false});
+      col2im_add<T, Isa>(dx, g, columns, pitch, c, channels);
+    }
+  });
+}
+
+/// dweight and, unless null, dbias from dy and x. Images are cut into groups whose number depends on the geometry
+/// only; a group's sum is made in order and the groups' sums are added in order, so the result has the same bits for
+/// any number of threads. See Conv2dBackwardWeightArgs. Throws std::bad_alloc.
+template <class T, class Isa>
+void conv2d_backward_weight(const KernelContext& ctx, const Conv2dBackwardWeightArgs<T>& args) {
+  using Tile = PanelTile<T, Isa>;
+  auto& pool = *static_cast<ThreadPool*>(ctx.execution);
+  auto& memory = *static_cast<MemoryPool*>(ctx.memory);
+  const Conv2dGeometry g = flatten_pointwise(args.geometry);
+  const std::int64_t outputs = g.out_channels, depth = g.in_channels * g.kernel_h * g.kernel_w;
+  const std::int64_t area = g.out_h * g.out_w, in_size = g.in_channels * g.in_h * g.in_w;
+
+  // Small weights get several partial sums; large ones have rows enough to keep the threads busy.
+  constexpr std::int64_t partial_elements = 1 << 20;
+  const std::int64_t most = std::min<std::int64_t>(g.batch, 16);
+  const std::int64_t groups = std::max<std::int64_t>(1, std::min(most, partial_elements / (depth * outputs)));
+  std::int64_t rows = even_block(depth, 384, Tile::rows);
+  while (groups * ((depth + rows - 1) / rows) < 2 * pool.size() && rows > 8 * Tile::rows)
+    rows = even_block(depth, rows - Tile::rows, Tile::rows);
+  const std::int64_t row_blocks = (depth + rows - 1) / rows;
+  const std::int64_t pixels = even_block(area, 256, 1);
+  const std::int64_t pitch = Tile::padded(pixels) + Tile::width;  // no multiple of a page: rows spread over cache sets
+
+  const StorageRef partial = memory.allocate(static_cast<std::size_t>(groups * depth * outputs) * sizeof(T));
+  T* sums = static_cast<T*>(partial->data);  // (groups, K, O)
+  pool.parallel_for(groups * row_blocks, [&](std::int64_t task) {
+    const std::int64_t group = task / row_blocks, k0 = task % row_blocks * rows, count = std::min(rows, depth - k0);
+    const std::int64_t column_size = rows * pitch;
+    const StorageRef scratch =
+        memory.allocate(static_cast<std::size_t>(column_size + Tile::packed_size(pixels, outputs)) * sizeof(T));
+    T* columns = static_cast<T*>(scratch->data);
+    T* dy = columns + column_size;
+    T* sum = sums + (group * depth + k0) * outputs;
+    bool add = false;
+    for (std::int64_t image = group * g.batch / groups; image < (group + 1) * g.batch / groups; ++image)
+      for (std::int64_t p0 = 0; p0 < area; p0 += pixels, add = true) {
+        const std::int64_t width = std::min(pixels, area - p0);
+        im2col<T, Isa>(columns, pitch, width, g, args.x + image * in_size, k0, count, p0, width);
+        pack_transposed_panels<T, Isa>(dy, args.dy + image * outputs * area + p0, area, width, outputs);
+        panel_product<T, Isa>(
+            {count, outputs, width, columns, pitch, 1, dy, sum, outputs, T(1), nullptr, nullptr, add});
+      }
+  });
+
+  pool.parallel_for((depth + 63) / 64, [&](std::int64_t block) {
+    const std::int64_t end = std::min(depth, (block + 1) * 64);
+    for (std::int64_t o = 0; o < outputs; ++o)
+      for (std::int64_t k = block * 64; k < end; ++k) {
+        T total = sums[k * outputs + o];
+        for (std::int64_t group = 1; group < groups; ++group) total += sums[(group * depth + k) * outputs + o];
+        args.dweight[o * depth + k] = total;
+      }
+  });
+
+  if (!args.dbias) return;
+  pool.parallel_for(outputs, [&](std::int64_t o) {
+    // Eight sums of planes keep the additions independent; planes are added in double, there may be thousands.
+    double total = 0;
+    for (std::int64_t image = 0; image < g.batch; ++image) {
+      const T* dy = args.dy + (image * outputs + o) * area;
+      T lanes[8] = {};
+      std::int64_t i = 0;
+      for (; i + 8 <= area; i += 8)
+        for (int l = 0; l < 8; ++l) lanes[l] += dy[i + l];
+      for (; i < area; ++i) lanes[0] += dy[i];
+      for (const T lane : lanes) total += static_cast<double>(lane);
+    }
+    args.dbias[o] = static_cast<accumulate_t<T>>(total);
+  });
+}
+
+}  // namespace promptiqa::cpu
