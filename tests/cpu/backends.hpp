@@ -17,6 +17,9 @@ namespace promptiqa_test {
 
 using namespace promptiqa;
 
+/// What references are computed in: where it is wider than double, the tests of double see their own rounding less.
+using Real = long double;
+
 /// A backend with a Context of one thread and one of three.
 struct Backend {
   CpuBackend kind;
@@ -55,14 +58,14 @@ std::vector<T> random_values(std::int64_t n, unsigned seed, double spread = 1, d
 
 /// Largest |got - want| in units of eps(T) * (|want| + magnitude); infinite for a NaN or a wrong length.
 template <class T>
-double worst_error(const std::vector<T>& got, const std::vector<double>& want, double magnitude) {
+double worst_error(const std::vector<T>& got, const std::vector<Real>& want, double magnitude) {
   if (got.size() != want.size()) return std::numeric_limits<double>::infinity();
   const double eps = static_cast<double>(std::numeric_limits<T>::epsilon());
   double worst = 0;
   for (std::size_t i = 0; i < got.size(); ++i) {
-    const double difference = std::abs(static_cast<double>(got[i]) - want[i]);
+    const double difference = static_cast<double>(std::abs(static_cast<Real>(got[i]) - want[i]));
     if (!std::isfinite(difference)) return std::numeric_limits<double>::infinity();
-    worst = std::max(worst, difference / (eps * (std::abs(want[i]) + magnitude)));
+    worst = std::max(worst, difference / (eps * (static_cast<double>(std::abs(want[i])) + magnitude)));
   }
   return worst;
 }
@@ -75,7 +78,7 @@ bool same_bits(const std::vector<T>& a, const std::vector<T>& b) {
 /// Runs `run(table, kernel_context)`, which returns the outputs one after the other, with every backend and
 /// compares: bits between one and three threads, values with `want` to within `limit` units of worst_error.
 template <class T, class Run>
-void check_everywhere(const std::string& what, Run run, const std::vector<double>& want, double magnitude,
+void check_everywhere(const std::string& what, Run run, const std::vector<Real>& want, double magnitude,
                       double limit) {
   for (Backend& backend : backends()) {
     const KernelTable<T>& table = backend.one.template kernels<T>();
@@ -88,8 +91,8 @@ void check_everywhere(const std::string& what, Run run, const std::vector<double
 }
 
 template <class T>
-std::vector<double> widened(const std::vector<T>& values) {
-  return std::vector<double>(values.begin(), values.end());
+std::vector<Real> widened(const std::vector<T>& values) {
+  return std::vector<Real>(values.begin(), values.end());
 }
 
 template <class T>

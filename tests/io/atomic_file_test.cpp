@@ -5,9 +5,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <promptiqa/io/atomic_file.hpp>
 #include "catch.hpp"
 #include "io_test_tools.hpp"
-#include <promptiqa/io/atomic_file.hpp>
 
 using namespace io_test;
 using promptiqa::AtomicFile;

@@ -4,9 +4,9 @@
 #include <limits>
 #include <random>
 
+#include <promptiqa/io/dtype.hpp>
 #include "catch.hpp"
 #include "io_test_tools.hpp"
-#include <promptiqa/io/dtype.hpp>
 
 using namespace io_test;
 using promptiqa::DType;
@@ -46,9 +46,8 @@ std::uint16_t nearest(double value, int mantissa_bits) {
   }
   const double below = value_of(static_cast<std::uint16_t>(low), mantissa_bits);
   // Beyond the largest finite value the next one would be as far away as the previous one was.
-  const double above = high == infinity
-                           ? 2 * below - value_of(static_cast<std::uint16_t>(low - 1), mantissa_bits)
-                           : value_of(static_cast<std::uint16_t>(high), mantissa_bits);
+  const double above = high == infinity ? 2 * below - value_of(static_cast<std::uint16_t>(low - 1), mantissa_bits)
+                                        : value_of(static_cast<std::uint16_t>(high), mantissa_bits);
   const double middle = (below + above) / 2;  // exact
   const int chosen = magnitude < middle ? low : magnitude > middle ? high : low % 2 == 0 ? low : high;
   return static_cast<std::uint16_t>(chosen | (std::signbit(value) ? 0x8000 : 0));

@@ -5,9 +5,9 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <promptiqa/io/mapped_file.hpp>
 #include "catch.hpp"
 #include "io_test_tools.hpp"
-#include <promptiqa/io/mapped_file.hpp>
 
 using namespace io_test;
 using promptiqa::FileError;

@@ -1,8 +1,8 @@
 // Tests of SHA-256 against the standard's examples, both bodies, in one piece and in many.
 // Surprising choice: lengths around the padding's boundaries are checked body against body and split against whole.
+#include <promptiqa/io/sha256.hpp>
 #include "catch.hpp"
 #include "io_test_tools.hpp"
-#include <promptiqa/io/sha256.hpp>
 
 using promptiqa::Sha256;
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdlib>
+#include <limits>
 #include <new>
 
 #include <promptiqa/core/memory_pool.hpp>
@@ -44,6 +45,7 @@ PROMPTIQA_INLINE MemoryPool::~MemoryPool() {
 }
 
 PROMPTIQA_INLINE StorageRef MemoryPool::allocate(std::size_t bytes) {
+  if (bytes > std::numeric_limits<std::size_t>::max() / 4) throw std::bad_alloc();  // rounding up must not overflow
   const std::size_t capacity = detail::size_class(bytes ? bytes : 1);
   Storage* block = nullptr;
   {

@@ -20,6 +20,10 @@ namespace promptiqa {
 /// Records ops of one Context and computes gradients. Not thread-safe: one tape, one thread.
 class Tape {
  public:
+  Tape() = default;
+  Tape(const Tape&) = delete;  // the nodes point back to their tape
+  Tape& operator=(const Tape&) = delete;
+
   /// Asks for the gradient of a leaf (a parameter or an input). Call it before the ops that use the leaf.
   template <class T>
   void watch(const Tensor<T>& leaf) {

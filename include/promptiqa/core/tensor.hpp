@@ -56,18 +56,15 @@ class Tensor {
   /// The same memory under another shape; one dimension may be -1 and is computed.
   /// Throws ShapeError when the number of elements differs.
   Tensor reshape(std::initializer_list<std::int64_t> dims) const {
-    std::int64_t known = 1;
-    int unknown = -1, i = 0;
+    Shape shape;  // checks the product of the given dimensions
+    int unknown = -1;
     for (std::int64_t d : dims) {
-      if (d == -1 && unknown < 0)
-        unknown = i;
-      else
-        known *= d;
-      ++i;
+      const bool computed = d == -1 && unknown < 0;
+      if (computed) unknown = shape.rank();
+      shape.push_back(computed ? 1 : d);
     }
-    Shape shape;
-    i = 0;
-    for (std::int64_t d : dims) shape.push_back(i++ == unknown ? (known ? shape_.numel() / known : 0) : d);
+    const std::int64_t known = shape.numel();
+    if (unknown >= 0) shape.set(unknown, known ? shape_.numel() / known : 0);
     return reshape(shape);
   }
   Tensor reshape(const Shape& shape) const {

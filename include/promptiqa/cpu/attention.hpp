@@ -235,6 +235,10 @@ void attention_backward(const KernelContext& ctx, const AttentionBackwardArgs<T>
       const std::int64_t b = pair / f.heads, h = pair % f.heads;
       const std::int64_t q_pair = b * f.q_batch + h * f.q_head, k_pair = b * f.k_batch + h * f.k_head;
       const std::int64_t v_pair = b * f.v_batch + h * f.v_head, o_pair = b * f.o_batch + h * f.o_head;
+      for (std::int64_t row = 0; f.queries == 0 && row < f.keys; ++row) {  // no block below would write them
+        std::fill_n(args.dk + k_pair + row * f.k_row, dim, T(0));
+        std::fill_n(args.dv + v_pair + row * f.v_row, dim, T(0));
+      }
       pack_transposed_panels<T, Isa>(keys_t, f.k + k_pair, f.k_row, dim, f.keys);
       pack_transposed_panels<T, Isa>(values_t, f.v + v_pair, f.v_row, dim, f.keys);
       pack_panels<T, Isa>(keys, f.k + k_pair, f.k_row, f.keys, dim);

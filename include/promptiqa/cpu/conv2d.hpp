@@ -65,6 +65,7 @@ void conv2d_backward_data(const KernelContext& ctx, const Conv2dBackwardDataArgs
   auto& pool = *static_cast<ThreadPool*>(ctx.execution);
   auto& memory = *static_cast<MemoryPool*>(ctx.memory);
   const Conv2dGeometry g = flatten_pointwise(args.geometry);
+  if (g.batch == 0) return;
   const std::int64_t outputs = g.out_channels, taps = g.kernel_h * g.kernel_w, depth = g.in_channels * taps;
   const std::int64_t area = g.out_h * g.out_w, in_area = g.in_h * g.in_w;
 
@@ -115,6 +116,12 @@ void conv2d_backward_weight(const KernelContext& ctx, const Conv2dBackwardWeight
   const std::int64_t outputs = g.out_channels, depth = g.in_channels * g.kernel_h * g.kernel_w;
   const std::int64_t area = g.out_h * g.out_w, in_size = g.in_channels * g.in_h * g.in_w;
 
+  if (g.batch == 0) {  // no group below would write its sum
+    std::fill_n(args.dweight, depth * outputs, T(0));
+    if (args.dbias) std::fill_n(args.dbias, outputs, accumulate_t<T>(0));
+    return;
+  }
+
   // Small weights get several partial sums; large ones have rows enough to keep the threads busy.
   constexpr std::int64_t partial_elements = 1 << 20;
   const std::int64_t most = std::min<std::int64_t>(g.batch, 16);
@@ -123,7 +130,9 @@ void conv2d_backward_weight(const KernelContext& ctx, const Conv2dBackwardWeight
   while (groups * ((depth + rows - 1) / rows) < 2 * pool.size() && rows > 8 * Tile::rows)
     rows = even_block(depth, rows - Tile::rows, Tile::rows);
   const std::int64_t row_blocks = (depth + rows - 1) / rows;
-  const std::int64_t pixels = even_block(area, 256, 1);
+  // Long runs of pixels where few rows read them: memory is then read in streams.
+  const std::int64_t pixels =
+      even_block(area, std::clamp<std::int64_t>(98304 / std::max(rows, outputs), 256, 2048), 1);
   const std::int64_t pitch = Tile::padded(pixels) + Tile::width;  // no multiple of a page: rows spread over cache sets
 
   const StorageRef partial = memory.allocate(static_cast<std::size_t>(groups * depth * outputs) * sizeof(T));

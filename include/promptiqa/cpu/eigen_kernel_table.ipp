@@ -16,6 +16,9 @@ const KernelTable<T>& eigen_kernel_table() {
     KernelTable<T> t = isa_kernel_table<T, Portable>();
     t.name = "cpu eigen";
     t.gemm = gemm_eigen<T>;
+    t.packed_bytes = packed_bytes_eigen<T>;
+    t.pack_matrix = pack_matrix_eigen<T>;
+    t.packed_layout = packed_layout_eigen<T>;
     t.attention = attention_reference<T>;
     t.attention_backward = attention_backward_reference<T>;
     t.conv2d = conv2d_reference<T>;

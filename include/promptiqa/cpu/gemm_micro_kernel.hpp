@@ -37,6 +37,8 @@ struct MicroKernelArgs {
   std::int64_t b_k;
   T* tile;
   bool accumulate;
+  const T* prefetch;           // read soon: each step of k asks for the cache line there, `prefetch_step` elements on
+  std::int64_t prefetch_step;  // from the one before
 };
 
 template <class T>
@@ -100,7 +102,7 @@ void micro_kernel_portable(const MicroKernelArgs<T>& args, std::index_sequence<R
   using S = Simd<T, 16>;
   typename S::Vector sum[sizeof...(R) * Vectors] = {}, b[2];
   RowPointers<T, sizeof...(R)> a(args.a, args.a_row);
-  const T* next_b = args.b;
+  const T *next_b = args.b, *soon = args.prefetch;
   for (std::int64_t kk = 0; kk < args.k; ++kk) {
     S::load(b[0], next_b);
     if constexpr (Vectors == 2) S::load(b[1], next_b + S::width);
@@ -109,6 +111,8 @@ void micro_kernel_portable(const MicroKernelArgs<T>& args, std::index_sequence<R
      ...);
     a.advance(args.a_k, std::make_index_sequence<(sizeof...(R) + 2) / 3>());
     next_b += args.b_k;
+    __builtin_prefetch(soon, 0, 2);
+    soon += args.prefetch_step;
   }
   store_tile<T, 16, Vectors>(args, sum, std::make_index_sequence<sizeof...(R) * Vectors>());
 }
@@ -142,7 +146,7 @@ PROMPTIQA_TARGET_AVX2 void micro_kernel_avx2(const MicroKernelArgs<T>& args, std
   using S = Simd<T, 32>;
   typename S::Vector sum[sizeof...(R) * Vectors] = {}, b[2];
   RowPointers<T, sizeof...(R)> a(args.a, args.a_row);
-  const T* next_b = args.b;
+  const T *next_b = args.b, *soon = args.prefetch;
   for (std::int64_t kk = 0; kk < args.k; ++kk) {
     S::load(b[0], next_b);
     if constexpr (Vectors == 2) S::load(b[1], next_b + S::width);
@@ -151,6 +155,8 @@ PROMPTIQA_TARGET_AVX2 void micro_kernel_avx2(const MicroKernelArgs<T>& args, std
      ...);
     a.advance(args.a_k, std::make_index_sequence<(sizeof...(R) + 2) / 3>());
     next_b += args.b_k;
+    __builtin_prefetch(soon, 0, 2);
+    soon += args.prefetch_step;
   }
   store_tile<T, 32, Vectors>(args, sum, std::make_index_sequence<sizeof...(R) * Vectors>());
 }
@@ -183,7 +189,7 @@ PROMPTIQA_TARGET_AVX512 void micro_kernel_avx512(const MicroKernelArgs<T>& args,
   using S = Simd<T, 64>;
   typename S::Vector sum[sizeof...(R) * Vectors] = {}, b[2];
   RowPointers<T, sizeof...(R)> a(args.a, args.a_row);
-  const T* next_b = args.b;
+  const T *next_b = args.b, *soon = args.prefetch;
   for (std::int64_t kk = 0; kk < args.k; ++kk) {
     S::load(b[0], next_b);
     if constexpr (Vectors == 2) S::load(b[1], next_b + S::width);
@@ -192,6 +198,8 @@ PROMPTIQA_TARGET_AVX512 void micro_kernel_avx512(const MicroKernelArgs<T>& args,
      ...);
     a.advance(args.a_k, std::make_index_sequence<(sizeof...(R) + 2) / 3>());
     next_b += args.b_k;
+    __builtin_prefetch(soon, 0, 2);
+    soon += args.prefetch_step;
   }
   store_tile<T, 64, Vectors>(args, sum, std::make_index_sequence<sizeof...(R) * Vectors>());
 }

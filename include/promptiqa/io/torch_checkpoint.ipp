@@ -97,7 +97,7 @@ class CheckpointReader {
     }
     std::sort(names.begin(), names.end());
     const auto repeated = std::adjacent_find(names.begin(), names.end());
-    if (repeated != names.end()) fail_tensor(std::string(*repeated), "occurs twice");
+    if (repeated != names.end()) fail_tensor(std::string(*repeated), "its name occurs twice");
 
     // When every name has the prefix, removing it cannot make two of them equal.
     constexpr std::string_view parallel = "module.";

@@ -59,6 +59,9 @@ class Model {
   /// See WeightsIdentity::id. The first call reads all weights.
   const std::string& weights_id() const { return identity_->id(); }
 
+  /// How pixels become the input, with the side and a version: "cv2-cubic-224/1" (model.md section 1).
+  std::string preprocessing() const { return "cv2-cubic-" + std::to_string(config_.image_size) + "/1"; }
+
   // ---- scoring: const, from any number of threads --------------------------------------------------------------
 
   /// Learns a requirement from n >= 1 pairs, scores in `scale`. Throws PromptError naming the pair when a score is not
@@ -66,8 +69,8 @@ class Model {
   Prompt encode_prompt(Context& ctx, std::span<const Image> images, std::span<const float> scores,
                        const ScoreScale& scale = {}) const;
 
-  /// A prompt from features made before; checks that they belong to these weights by `weights_id`.
-  /// Throws PromptError.
+  /// A prompt from features made before. Throws PromptError when weights_id or data.preprocessing are not this model's,
+  /// or the data are unusable.
   Prompt bind_prompt(Context& ctx, PromptData data, const std::string& weights_id) const;
 
   /// The same images with other scores, in the same scale. No backbone. Throws PromptError.

@@ -280,6 +280,7 @@ Prompt Model<T>::encode_prompt(Context& ctx, std::span<const Image> images, std:
     throw PromptError("prompt: there must be one score per image, got " + std::to_string(images.size()) + " images and " +
                       std::to_string(scores.size()) + " scores");
   PromptData data;
+  data.preprocessing = preprocessing();
   data.scale = scale;
   data.scores.assign(scores.begin(), scores.end());
   data.width = config_.prompt_dim;
@@ -292,6 +293,9 @@ Prompt Model<T>::encode_prompt(Context& ctx, std::span<const Image> images, std:
 
 template <class T>
 Prompt Model<T>::bind_prompt(Context& ctx, PromptData data, const std::string& weights_id) const {
+  if (data.preprocessing != preprocessing())
+    throw PromptError("prompt '" + data.name + "' was made with preprocessing '" + data.preprocessing +
+                      "', this model uses '" + preprocessing() + "'; make it again from its images");
   if (weights_id != this->weights_id())
     throw PromptError("prompt '" + data.name + "' was made with other weights: it has weights_id " +
                       weights_id.substr(0, 16) + "..., the model " + this->weights_id().substr(0, 16) +

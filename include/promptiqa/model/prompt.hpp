@@ -30,6 +30,7 @@ struct ScoreScale {
 /// What a Prompt is made of; a plain value, read and written by prompt files.
 struct PromptData {
   std::string name, description;
+  std::string preprocessing;          // how pixels became the model's input; see Model::preprocessing()
   ScoreScale scale;
   std::vector<float> scores;          // (n), in `scale`
   std::vector<float> image_features;  // (n, M), row-major: V(I) of each pair

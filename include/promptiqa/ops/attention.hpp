@@ -7,7 +7,7 @@
 namespace promptiqa {
 
 /// softmax(scale * q k^T) v for each head.  q (B, Nq, H*D), k and v (B, Nk, H*D) -> (B, Nq, H*D), where a row holds
-/// head 0's D values, then head 1's. Throws ShapeError, also when the width is not a multiple of num_heads.
+/// head 0's D values, then head 1's. Throws ShapeError, also when the width is no positive multiple of num_heads.
 template <class T>
 Tensor<T> attention(Context& ctx, const Tensor<T>& q, const Tensor<T>& k, const Tensor<T>& v, int num_heads,
                     double scale);

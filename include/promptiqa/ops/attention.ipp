@@ -10,9 +10,10 @@ namespace promptiqa {
 namespace detail {
 
 inline std::int64_t attention_head_dim(const char* op, std::int64_t width, int num_heads) {
-  if (num_heads < 1 || width % num_heads != 0)
-    shape_error(op, "width " + std::to_string(width) + " must be a multiple of num_heads, got " +
-                        std::to_string(num_heads));
+  if (num_heads < 1) shape_error(op, "num_heads must be at least 1, got " + std::to_string(num_heads));
+  if (width < 1 || width % num_heads != 0)
+    shape_error(op, "the width must be a positive multiple of num_heads = " + std::to_string(num_heads) + ", got " +
+                        std::to_string(width));
   return width / num_heads;
 }
 
@@ -42,7 +43,7 @@ Tensor<T> attention(Context& ctx, const Tensor<T>& q, const Tensor<T>& k, const 
   const std::int64_t head_dim = detail::attention_head_dim("attention", width, num_heads);
   detail::check_shape("attention", "k", k, Shape{batch, keys, width});
   detail::check_shape("attention", "v", v, Shape{batch, keys, width});
-  if (keys == 0) detail::shape_error("attention", "k must have at least one row");
+  if (keys == 0) detail::shape_error("attention", "k must have at least one row, got shape " + k.shape().str());
   const bool record = detail::recording(ctx, q, k, v);
   Tensor<T> o = ctx.allocate<T>(q.shape());
   Tensor<A> lse;

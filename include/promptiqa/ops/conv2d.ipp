@@ -16,15 +16,20 @@ Tensor<T> conv2d(Context& ctx, const Tensor<T>& x, const Tensor<T>& weight, cons
   if (x.dim(1) != weight.dim(1))
     detail::shape_error("conv2d", "x must have " + std::to_string(weight.dim(1)) + " channels as weight " +
                                       weight.shape().str() + ", got x " + x.shape().str());
+  if (weight.numel() == 0)
+    detail::shape_error("conv2d", "weight must not have an empty dimension, got shape " + weight.shape().str());
   if (bias) detail::check_numel("conv2d", "bias", bias, weight.dim(0));
-  if (options.stride_h < 1 || options.stride_w < 1 || options.pad_h < 0 || options.pad_w < 0)
-    detail::shape_error("conv2d", "stride must be at least 1 and padding at least 0");
+  const auto pair = [](std::int64_t h, std::int64_t w) { return std::to_string(h) + ", " + std::to_string(w); };
+  constexpr std::int64_t limit = std::int64_t{1} << 31;  // far from overflow in what follows
+  if (options.stride_h < 1 || options.stride_w < 1)
+    detail::shape_error("conv2d", "stride must be at least 1, got " + pair(options.stride_h, options.stride_w));
+  if (options.pad_h < 0 || options.pad_w < 0 || options.pad_h >= limit || options.pad_w >= limit)
+    detail::shape_error("conv2d", "padding must be in [0, 2^31), got " + pair(options.pad_h, options.pad_w));
   const std::int64_t room_h = x.dim(2) + 2 * options.pad_h - weight.dim(2);
   const std::int64_t room_w = x.dim(3) + 2 * options.pad_w - weight.dim(3);
-  if (weight.dim(2) < 1 || weight.dim(3) < 1 || room_h < 0 || room_w < 0)
-    detail::shape_error("conv2d", "a kernel " + weight.shape().str() + " does not fit x " + x.shape().str() +
-                                      " with padding " + std::to_string(options.pad_h) + ", " +
-                                      std::to_string(options.pad_w));
+  if (room_h < 0 || room_w < 0)
+    detail::shape_error("conv2d", "weight " + weight.shape().str() + " must fit x with padding " +
+                                      pair(options.pad_h, options.pad_w) + ", got x " + x.shape().str());
   const Conv2dGeometry geometry{x.dim(0), x.dim(1), x.dim(2), x.dim(3), weight.dim(0),
                                 room_h / options.stride_h + 1, room_w / options.stride_w + 1,
                                 weight.dim(2), weight.dim(3), options.stride_h, options.stride_w, options.pad_h, options.pad_w};

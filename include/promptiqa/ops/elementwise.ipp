@@ -171,7 +171,8 @@ template <class T>
 Tensor<T> l1_loss(Context& ctx, const Tensor<T>& prediction, const Tensor<T>& target) {
   detail::check_present("l1_loss", "prediction", prediction);
   detail::check_shape("l1_loss", "target", target, prediction.shape());
-  if (prediction.numel() == 0) detail::shape_error("l1_loss", "prediction must have elements");
+  if (prediction.numel() == 0)
+    detail::shape_error("l1_loss", "prediction must have elements, got shape " + prediction.shape().str());
   Tensor<T> loss = ctx.allocate<T>(Shape{1});
   ctx.kernels<T>().l1_loss(ctx.kernel_context(),
                            {prediction.numel(), prediction.data(), target.data(), loss.mutable_data()});

@@ -28,7 +28,8 @@ template <class T>
 void linear_backward(Context& ctx, Tape& tape, const Tensor<T>& x, const Tensor<T>& weight,
                      const Tensor<accumulate_t<T>>& bias, const Tensor<T>& dy) {
   const auto& kernels = ctx.kernels<T>();
-  const std::int64_t inputs = weight.dim(1), outputs = weight.dim(0), rows = x.numel() / inputs;
+  const std::int64_t inputs = weight.dim(1), outputs = weight.dim(0);
+  const std::int64_t rows = x.shape().product(0, x.rank() - 1);
   if (tape.tracks(x)) {
     Tensor<T> dx = ctx.allocate<T>(x.shape());
     kernels.gemm(ctx.kernel_context(), dense_gemm(rows, inputs, outputs, dy.data(), false, weight.data(), false,
@@ -72,7 +73,7 @@ Tensor<T> linear(Context& ctx, const Tensor<T>& x, const Tensor<T>& weight, cons
   PackedMatrixView packed{};
   const bool use_packed = epilogue.packed && epilogue.packed->fits(ctx);
   if (use_packed) packed = epilogue.packed->view();
-  if (weight || !use_packed) detail::check_rank("linear", "weight", weight, 2);
+  if (weight || !use_packed || detail::recording(ctx, x, bias)) detail::check_rank("linear", "weight", weight, 2);
   const std::int64_t inputs = weight ? weight.dim(1) : packed.k, outputs = weight ? weight.dim(0) : packed.n;
   if (use_packed && (packed.k != inputs || packed.n != outputs))
     detail::shape_error("linear", "packed must be weight " + weight.shape().str() + " packed, got (" +
@@ -94,8 +95,8 @@ Tensor<T> linear(Context& ctx, const Tensor<T>& x, const Tensor<T>& weight, cons
   }
 
   Tensor<T> y = ctx.allocate<T>(shape);
-  GemmArgs<T> args = detail::dense_gemm(inputs ? x.numel() / inputs : y.numel() / std::max<std::int64_t>(outputs, 1),
-                                        outputs, inputs, x.data(), false, weight.data(), true, y.mutable_data());
+  GemmArgs<T> args = detail::dense_gemm(x.shape().product(0, x.rank() - 1), outputs, inputs, x.data(), false,
+                                        weight.data(), true, y.mutable_data());
   args.bias = bias.data();
   args.activation = epilogue.activation;
   args.residual = epilogue.residual ? epilogue.residual->data() : nullptr;

@@ -2,10 +2,21 @@
 // Surprising choice: the row statistics are computed and kept only when something is recorded.
 #pragma once
 
+#include <cmath>
+
 #include <promptiqa/ops/check.hpp>
 #include <promptiqa/ops/norm.hpp>
 
 namespace promptiqa {
+
+namespace detail {
+
+inline void check_eps(const char* op, double eps) {
+  if (!(eps > 0) || !std::isfinite(eps))
+    shape_error(op, "eps must be positive and finite, got " + std::to_string(eps));
+}
+
+}  // namespace detail
 
 template <class T>
 Tensor<T> layer_norm(Context& ctx, const Tensor<T>& x, const Tensor<accumulate_t<T>>& weight,
@@ -15,6 +26,7 @@ Tensor<T> layer_norm(Context& ctx, const Tensor<T>& x, const Tensor<accumulate_t
   const std::int64_t columns = x.dim(-1), rows = x.shape().product(0, x.rank() - 1);
   detail::check_numel("layer_norm", "weight", weight, columns);
   detail::check_numel("layer_norm", "bias", bias, columns);
+  detail::check_eps("layer_norm", eps);
   const bool record = detail::recording(ctx, x, weight, bias);
   Tensor<T> y = ctx.allocate<T>(x.shape());
   Tensor<A> mean, rstd;
@@ -49,6 +61,9 @@ Tensor<T> batch_norm(Context& ctx, const char* op, const Tensor<T>& x, const Ten
   const std::int64_t batch = x.dim(0), channels = x.dim(1), area = x.shape().product(2, x.rank());
   check_numel(op, "weight", weight, channels);
   check_numel(op, "bias", bias, channels);
+  check_eps(op, eps);
+  if (!(momentum >= 0 && momentum <= 1))
+    shape_error(op, "momentum must be in [0, 1], got " + std::to_string(momentum));
   if (training && batch * area < 2)
     shape_error(op, "a channel must have at least 2 values to have a variance, got x " + x.shape().str());
   const bool record = recording(ctx, x, weight, bias);

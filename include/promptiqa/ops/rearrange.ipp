@@ -52,8 +52,12 @@ Tensor<T> permute(Context& ctx, const Tensor<T>& x, std::span<const int> order) 
     valid = from >= 0 && from < x.rank();
     if (valid) seen |= 1u << from, inverse[from] = i;
   }
-  if (!valid || seen != (1u << x.rank()) - 1)
-    detail::shape_error("permute", "order must be a permutation of the dimensions of x " + x.shape().str());
+  if (!valid || seen != (1u << x.rank()) - 1) {
+    std::string got;
+    for (int from : order) got += (got.empty() ? "" : ", ") + std::to_string(from);
+    detail::shape_error("permute", "order must be a permutation of the dimensions of x " + x.shape().str() + ", got (" +
+                                       got + ")");
+  }
   Tensor<T> y = detail::permute_plain(ctx, x, order.data());
   if (detail::recording(ctx, x)) {
     std::array<int, Shape::max_rank> back{};
@@ -76,7 +80,7 @@ Tensor<T> transpose(Context& ctx, const Tensor<T>& x) {
 
 template <class T>
 Tensor<T> concat(Context& ctx, std::span<const Tensor<T>> parts, int axis) {
-  if (parts.empty()) detail::shape_error("concat", "there must be at least one tensor");
+  if (parts.empty()) detail::shape_error("concat", "parts must be at least one tensor, got none");
   detail::check_present("concat", "tensor 0", parts[0]);
   axis = detail::check_axis("concat", parts[0].shape(), axis);
   Shape shape = parts[0].shape();
@@ -119,8 +123,9 @@ Tensor<T> slice(Context& ctx, const Tensor<T>& x, int axis, std::int64_t begin, 
   axis = detail::check_axis("slice", x.shape(), axis);
   const std::int64_t size = x.dim(axis);
   if (begin < 0 || end < begin || end > size)
-    detail::shape_error("slice", "[" + std::to_string(begin) + ", " + std::to_string(end) + ") is not inside dimension " +
-                                     std::to_string(axis) + " of x " + x.shape().str());
+    detail::shape_error("slice", "begin and end must be inside dimension " + std::to_string(axis) + " of x " +
+                                     x.shape().str() + ", got [" + std::to_string(begin) + ", " + std::to_string(end) +
+                                     ")");
   Shape shape = x.shape();
   shape.set(axis, end - begin);
   const std::int64_t outer = shape.product(0, axis), inner = shape.product(axis + 1, shape.rank());
@@ -140,7 +145,7 @@ Tensor<T> mean(Context& ctx, const Tensor<T>& x, int axis) {
   detail::check_present("mean", "x", x);
   axis = detail::check_axis("mean", x.shape(), axis);
   const std::int64_t size = x.dim(axis);
-  if (size == 0) detail::shape_error("mean", "dimension " + std::to_string(axis) + " of x " + x.shape().str() + " is empty");
+  if (size == 0) detail::shape_error("mean", "dimension " + std::to_string(axis) + " of x must not be empty, got shape " + x.shape().str());
   Shape shape;
   for (int i = 0; i < x.rank(); ++i)
     if (i != axis) shape.push_back(x.dim(i));

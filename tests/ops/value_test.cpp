@@ -1,0 +1,162 @@
+// Every op case against its definition, on every CPU backend, in float and double; and that no op lacks a case.
+// Surprising choice: the tolerance comes with the reference (reference_ops.hpp): epsilon(T) times the error bound of
+// each element, a sum of n terms having n times the sum of their magnitudes. That is the worst case of any order of
+// summation, yet far below the size of one term, so a term left out or counted twice is still seen.
+#include <fstream>
+#include <iterator>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "backends.hpp"
+
+using namespace promptiqa_test;
+
+namespace {
+
+template <class T>
+void check_case(const OpCase& c, const Inputs& inputs, const Reference& want) {
+  for (Backend& backend : backends()) {
+    INFO(c.name << ", " << backend.one.kernels<T>().name << ", " << sizeof(T) << " bytes an element");
+    std::vector<T> values[2];
+    for (Context* ctx : {&backend.one, &backend.two}) {
+      const Tensors<T> in = upload<T>(*ctx, inputs);
+      poison(*ctx);
+      const Tensor<T> y = c.run(*ctx, in);
+      CHECK(y.shape() == want.shape);
+      const bool is_input =
+          std::any_of(in.begin(), in.end(), [&](const Tensor<T>& x) { return x.id() == y.id(); });
+      CHECK((is_input || nothing_past_the_end(y)));  // dropout in evaluation returns its input, unpoisoned
+      values[ctx == &backend.two] = read_back(*ctx, y);
+      for (std::size_t i = 0; i < in.size(); ++i) {
+        const std::vector<T> before(inputs[i].values.begin(), inputs[i].values.end());
+        CHECK(same_bits(read_back(*ctx, in[i]), before));  // inputs are never written
+      }
+    }
+    CHECK(mismatch(values[0], want) == "");
+    CHECK(same_bits(values[0], values[1]));
+  }
+}
+
+}  // namespace
+
+TEST_CASE("every op computes its definition on every backend", "[ops]") {
+  for (const OpCase& c : op_cases()) {
+    const Inputs inputs = c.draw();
+    const Reference want = c.reference(inputs);
+    check_case<float>(c, inputs, want);
+    check_case<double>(c, inputs, want);
+  }
+}
+
+TEST_CASE("the cases are small and have names of their own", "[ops]") {
+  std::set<std::string> names;
+  for (const OpCase& c : op_cases()) {
+    INFO(c.name);
+    CHECK(names.insert(c.name).second);
+    for (const CaseInput& input : c.inputs) CHECK(input.shape.numel() < 20000);
+  }
+}
+
+TEST_CASE("the comparison itself refuses what it should", "[ops]") {
+  Reference want(Shape{3});
+  want[0] = Bounded(1, 1), want[1] = Bounded(-2, 2), want[2] = Bounded(0, 0);
+  CHECK(mismatch<float>({1, -2, 0}, want) == "");
+  CHECK(mismatch<float>({1 + 1e-7f, -2 - 2e-7f, 0}, want) == "");
+  CHECK(mismatch<float>({1 + 3e-7f, -2, 0}, want) != "");
+  CHECK(mismatch<float>({1, -2, 1e-30f}, want) != "");
+  CHECK(mismatch<float>({1, -2}, want) != "");
+  CHECK(mismatch<float>({1, std::numeric_limits<float>::quiet_NaN(), 0}, want) != "");
+  CHECK(mismatch<float>({1, -2, std::numeric_limits<float>::infinity()}, want) != "");
+  want[1] = Bounded(std::numeric_limits<double>::quiet_NaN(), 1);
+  CHECK(mismatch<float>({1, -2, 0}, want) != "");
+}
+
+TEST_CASE("no op lacks a case", "[ops]") {
+  std::set<std::string> tested;
+  for (const OpCase& c : op_cases()) tested.insert(c.op);
+  std::set<std::string> declared;
+  for (const char* header : {"attention", "conv2d", "elementwise", "linear", "norm", "pool", "rearrange", "softmax"}) {
+    std::ifstream file(std::string(PROMPTIQA_SOURCE_DIR) + "/include/promptiqa/ops/" + header + ".hpp");
+    REQUIRE(file.good());
+    const std::string text((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
+    const std::string before = "\nTensor<T> ";
+    std::size_t found = 0;
+    for (std::size_t at = text.find(before); at != std::string::npos; at = text.find(before, at + 1)) {
+      const std::size_t first = at + before.size(), open = text.find('(', first);
+      REQUIRE(open != std::string::npos);
+      declared.insert(text.substr(first, open - first));
+      ++found;
+    }
+    INFO(header);
+    CHECK(found > 0);
+  }
+  // A further header must be added to the list above.
+  std::ifstream all(std::string(PROMPTIQA_SOURCE_DIR) + "/include/promptiqa/ops/all.hpp");
+  const std::string text((std::istreambuf_iterator<char>(all)), std::istreambuf_iterator<char>());
+  std::size_t includes = 0;
+  for (std::size_t at = text.find("#include"); at != std::string::npos; at = text.find("#include", at + 1)) ++includes;
+  CHECK(includes == 8);
+  CHECK(tested == declared);
+}
+
+TEST_CASE("a matrix packed for another backend is not used", "[ops]") {
+  if (backends().size() < 2) return;
+  for (Backend& maker : backends()) {
+    for (Backend& user : backends()) {
+      INFO(maker.one.kernels<float>().name << " for " << user.one.kernels<float>().name);
+      const OpCase* c = nullptr;
+      for (const OpCase& candidate : op_cases())
+        if (candidate.name == "linear with bias") c = &candidate;
+      REQUIRE(c != nullptr);
+      const Inputs inputs = c->draw();
+      const Tensors<float> there = upload<float>(maker.one, inputs), here = upload<float>(user.one, inputs);
+      const auto packed = PackedMatrix<float>::pack(maker.one, there[1], true);
+      LinearEpilogue<float> epilogue;
+      epilogue.packed = &packed;
+      const Tensor<float> y = linear(user.one, here[0], here[1], here[2], epilogue);
+      CHECK(mismatch(read_back(user.one, y), c->reference(inputs)) == "");
+    }
+  }
+}
+
+TEST_CASE("dropout masks are uniform, repeatable and the same everywhere", "[ops]") {
+  const std::int64_t n = 100000;
+  std::vector<float> first;
+  for (Backend& backend : backends()) {
+    Context& ctx = backend.two;
+    ctx.set_random_state(1, 0);
+    const Tensor<float> ones = ctx.full<float>(Shape{n}, 1);
+    const std::vector<float> a = read_back(ctx, dropout(ctx, ones, 0.3, true));
+    const std::vector<float> b = read_back(ctx, dropout(ctx, ones, 0.3, true));
+    CHECK_FALSE(same_bits(a, b));  // the stream moves on
+    CHECK(ctx.random_drawn() == 2);
+    if (first.empty()) first = a;
+    CHECK(same_bits(first, a));
+    std::int64_t kept = 0, both = 0, pairs = 0;
+    for (std::size_t i = 0; i < a.size(); ++i) {
+      kept += a[i] != 0;
+      both += a[i] != 0 && b[i] != 0;
+      pairs += i > 0 && a[i] != 0 && a[i - 1] != 0;
+    }
+    // Binomial: five standard deviations of 100000 draws are 725 at 0.7 and 791 at 0.49.
+    CHECK(std::abs(static_cast<double>(kept) - 0.7 * n) < 725);
+    CHECK(std::abs(static_cast<double>(both) - 0.49 * n) < 791);   // two ops do not share a mask
+    CHECK(std::abs(static_cast<double>(pairs) - 0.49 * n) < 1200);  // neighbours are independent; pairs overlap
+  }
+}
+
+TEST_CASE("ops that change nothing return their input", "[ops]") {
+  Context& ctx = backends()[0].one;
+  const Tensor<float> x = ctx.full<float>(Shape{2, 3, 4, 4}, 2);
+  CHECK(dropout(ctx, x, 0.5, false).id() == x.id());
+  CHECK(dropout(ctx, x, 0, true).id() == x.id());
+  CHECK(avg_pool2d(ctx, x, 1).id() == x.id());
+}
+
+TEST_CASE("the initializer-list forms are the same functions", "[ops]") {
+  Context& ctx = backends()[0].one;
+  const Tensor<float> x = ctx.from<float>(Shape{2, 3}, {1, 2, 3, 4, 5, 6});
+  CHECK(read_back(ctx, permute(ctx, x, {1, 0})) == std::vector<float>{1, 4, 2, 5, 3, 6});
+  CHECK(read_back(ctx, concat(ctx, {x, x}, 1)) == std::vector<float>{1, 2, 3, 1, 2, 3, 4, 5, 6, 4, 5, 6});
+}

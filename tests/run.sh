@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# Installs what is missing, builds into build/ and runs all tests. Further arguments go to ctest, e.g. -R model.
+# Surprising choice: none; `ctest --test-dir build` does the same once this has run.
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+source_dir=$(dirname "$here")
+. "$source_dir/examples/common/install.sh"
+
+promptiqa_install libeigen3-dev nlohmann-json3-dev libcli11-dev libstb-dev catch2
+promptiqa_build "$source_dir" -DPROMPTIQA_BUILD_EXAMPLES=ON -DPROMPTIQA_BUILD_TESTS=ON -DPROMPTIQA_BUILD_BENCH=OFF
+cd "$source_dir/build"
+exec ctest --output-on-failure "$@"
