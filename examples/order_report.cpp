@@ -91,7 +91,8 @@ std::string percent(int part, int whole) { return whole ? rounded_text(100.0 * p
 
 // Prints one prompt's series; returns the counts.
 Count report(const std::vector<Series>& all, const std::map<std::string, float>& scores, bool falling) {
-  std::printf("%-10s %-10s %-44s %s\n", "scene", "distortion", "scores, undistorted first", falling ? "falling?" : "rising?");
+  std::printf("%-10s %-10s %-44s %s\n", "scene", "distortion", "scores, undistorted first",
+              falling ? "falling?" : "rising?");
   Count total;
   std::map<std::string, Count> by_distortion;
   for (const Series& series : all) {
@@ -100,12 +101,18 @@ Count report(const std::vector<Series>& all, const std::map<std::string, float>&
       if (const auto found = scores.find(file); found != scores.end()) values.push_back(found->second);
     std::string text;
     for (std::size_t i = 0; i < values.size(); ++i)
-      text += (i == 0 ? "" : values[i - 1] > values[i] ? " > " : values[i - 1] < values[i] ? " < " : " = ") + rounded_text(values[i], 4);
+      text += (i == 0                      ? ""
+               : values[i - 1] > values[i] ? " > "
+               : values[i - 1] < values[i] ? " < "
+                                           : " = ") +
+              rounded_text(values[i], 4);
     const Count count = count_order(values, falling);
     std::printf("%-10s %-10s %-44s %s\n", series.scene.c_str(), series.distortion.c_str(), text.c_str(),
                 values.size() != series.files.size() ? "images are missing"
                 : count.series_in_order              ? "in order"
-                : ("NOT in order, " + std::to_string(count.pairs_in_order) + " of " + std::to_string(count.pairs) + " pairs").c_str());
+                                        : ("NOT in order, " + std::to_string(count.pairs_in_order) + " of " +
+                                           std::to_string(count.pairs) + " pairs")
+                                              .c_str());
     total.add(count);
     by_distortion[series.distortion].add(count);
   }
@@ -113,8 +120,8 @@ Count report(const std::vector<Series>& all, const std::map<std::string, float>&
   for (const auto& [name, count] : by_distortion)
     std::printf("%-10s %d of %d series in order, %d of %d pairs of levels (%s)\n", name.c_str(), count.series_in_order,
                 count.series, count.pairs_in_order, count.pairs, percent(count.pairs_in_order, count.pairs).c_str());
-  std::printf("%-10s %d of %d series in order, %d of %d pairs of levels (%s)\n", "total", total.series_in_order, total.series,
-              total.pairs_in_order, total.pairs, percent(total.pairs_in_order, total.pairs).c_str());
+  std::printf("%-10s %d of %d series in order, %d of %d pairs of levels (%s)\n", "total", total.series_in_order,
+              total.series, total.pairs_in_order, total.pairs, percent(total.pairs_in_order, total.pairs).c_str());
   return total;
 }
 
@@ -128,7 +135,8 @@ void report_flip(const std::map<std::string, float>& scores, const std::map<std:
       ++pairs;
       if ((a->second < b->second) == (ra->second > rb->second)) ++turned;
     }
-  std::printf("\nReversing the prompt turned round %d of %d pairs of images (%s).\n", turned, pairs, percent(turned, pairs).c_str());
+  std::printf("\nReversing the prompt turned round %d of %d pairs of images (%s).\n", turned, pairs,
+              percent(turned, pairs).c_str());
 }
 
 }  // namespace
@@ -138,7 +146,8 @@ int main(int argc, char** argv) {
   CLI::App app("Compares scores with the levels of distortion listed in a manifest of the program scenes.");
   app.add_option("MANIFEST", manifest, "manifest.csv written by scenes")->required();
   app.add_option("RESULTS", results, "Scores of its images, written by score --csv")->required();
-  app.add_option("--reversed", reversed, "Scores of the same images with --reverse-prompt: must rise with the level")->type_name("CSV");
+  app.add_option("--reversed", reversed, "Scores of the same images with --reverse-prompt: must rise with the level")
+      ->type_name("CSV");
   CLI11_PARSE(app, argc, argv);
   try {
     const std::vector<Series> all = read_manifest(manifest);

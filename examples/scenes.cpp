@@ -1,5 +1,5 @@
 // scenes: draws photo-like scenes, spoils each in five ways at three levels, and lists them in DIR/manifest.csv.
-// Surprising choice: everything follows from one seed, so two machines draw the same pictures and no photograph is shipped.
+// Surprising choice: everything follows from one seed, so every machine draws the same and no photograph is shipped.
 #include <cstdio>
 #include <filesystem>
 #include <string>
@@ -35,7 +35,8 @@ void draw_all(const std::string& folder, int width, int height, std::uint32_t se
   };
   for (const std::string scene : {"mountains", "lake", "table", "facade", "leaves"}) {
     std::filesystem::create_directories(folder + "/" + scene);
-    const Photo photo = noisy(develop(render(scene, 2 * width, 2 * height, seed).halved()), 1.2f, seed);  // sensor noise
+    const Photo photo =
+        noisy(develop(render(scene, 2 * width, 2 * height, seed).halved()), 1.2f, seed);  // sensor noise
     save(scene, "none", 0, photo);
     for (const std::string& distortion : distortion_names())
       for (int level = 1; level <= distortion_levels; ++level)
@@ -61,7 +62,8 @@ int main(int argc, char** argv) {
   try {
     app.parse(argc, argv);
     char rest = 0;
-    if (std::sscanf(size.c_str(), "%5dx%5d%c", &width, &height, &rest) != 2 || width < 32 || height < 32 || width > 4096 || height > 4096)
+    if (std::sscanf(size.c_str(), "%5dx%5d%c", &width, &height, &rest) != 2 || width < 32 || height < 32 ||
+        width > 4096 || height > 4096)
       throw CLI::ValidationError("--size", "must be WIDTHxHEIGHT, each 32 to 4096, got " + size);
   } catch (const CLI::Error& error) {
     return app.exit(error) == 0 ? 0 : 2;

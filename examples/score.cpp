@@ -2,10 +2,11 @@
 // Surprising choice: an image that fails never stops the others; its row says why, and the exit code is 1.
 #include <unistd.h>
 
-#include <atomic>
+#include <algorithm>
 #include <csignal>
 #include <cstdio>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -57,8 +58,7 @@ void keep_spread(PromptCsv& csv, std::size_t pairs) {
 }
 
 Prompt prompt_from_csv(Context& ctx, const Model& model, const ScoreOptions& options) {
-  promptiqa::ScoreScale scale;
-  if (!options.scale.empty()) scale = {options.scale[0], options.scale[1]};
+  const promptiqa::ScoreScale scale = {options.scale.first, options.scale.second};
   PromptCsv csv = read_prompt_csv(options.prompt_csv, scale);
   if (options.pairs > 0) keep_spread(csv, options.pairs);
   for (const std::string& notice : csv.notices) note(options, notice);
@@ -153,7 +153,8 @@ Scored score_all(Context& ctx, const Model& model, const Prompt& prompt, const s
   return scored;
 }
 
-void write_features(const std::string& path, const Scored& scored, const Model& model, const std::string& preprocessing) {
+void write_features(const std::string& path, const Scored& scored, const Model& model,
+                    const std::string& preprocessing) {
   Json paths = Json::array();
   for (const Result& result : scored.results)
     if (result.error.empty()) paths.push_back(result.path);
@@ -218,13 +219,13 @@ int run(const ScoreOptions& options) {
   if (!options.features.empty()) write_features(options.features, scored, model, prompt.data().preprocessing);
   if (options.sort != "none") sort_by_score(scored.results, options.sort == "score");
   if (json)
-    json->write_all(json_text(scored.results, {{"path", weights}, {"id", model.weights_id()}}, describe(prompt, prompt_source)));
+    json->write_all(
+        json_text(scored.results, {{"path", weights}, {"id", model.weights_id()}}, describe(prompt, prompt_source)));
   if (csv) csv->write_all(csv_text(scored.results));
   if (!options.quiet && !options.stdout_is_data())
     OutputFile("-").write_all(table_text(scored.results, prompt.data().scale.maximum - prompt.data().scale.minimum));
 
-  if (failed > 0 && files.size() > 1)
-    std::fprintf(stderr, "score: %zu of %zu images failed\n", failed, done);
+  if (failed > 0 && files.size() > 1) std::fprintf(stderr, "score: %zu of %zu images failed\n", failed, done);
   if (interrupted) {
     std::fprintf(stderr, "score: interrupted: %zu of %zu images were scored\n", done, files.size());
     return 130;

@@ -26,11 +26,11 @@ std::vector<T> read_back(Context&, const Tensor<T>& x) {
 
 /// How the values of an input are drawn. All are exact in float, so that float and double see the same numbers.
 enum class Draw {
-  unit,       // uniform in (-1.73, 1.73): mean 0, variance 1
-  wide,       // uniform in (-9, 9): where GELU and the logistic function flatten
-  off_zero,   // +-(0.25, 1.5): no kink of relu within reach of a finite difference
-  far,        // +-(3, 4): differs from any `unit` value by more than 1
-  positive,   // (0.5, 1.5): scales and variances
+  unit,      // uniform in (-1.73, 1.73): mean 0, variance 1
+  wide,      // uniform in (-9, 9): where GELU and the logistic function flatten
+  off_zero,  // +-(0.25, 1.5): no kink of relu within reach of a finite difference
+  far,       // +-(3, 4): differs from any `unit` value by more than 1
+  positive,  // (0.5, 1.5): scales and variances
 };
 
 struct CaseInput {
@@ -73,11 +73,21 @@ struct OpCase {
         const double u = (generator() + 0.5) / 4294967296.0;
         const double sign = generator() & 1u ? 1 : -1;
         switch (input.draw) {
-          case Draw::unit: v = (2 * u - 1) * 1.7320508; break;
-          case Draw::wide: v = (2 * u - 1) * 9; break;
-          case Draw::off_zero: v = sign * (0.25 + 1.25 * u); break;
-          case Draw::far: v = sign * (3 + u); break;
-          case Draw::positive: v = 0.5 + u; break;
+          case Draw::unit:
+            v = (2 * u - 1) * 1.7320508;
+            break;
+          case Draw::wide:
+            v = (2 * u - 1) * 9;
+            break;
+          case Draw::off_zero:
+            v = sign * (0.25 + 1.25 * u);
+            break;
+          case Draw::far:
+            v = sign * (3 + u);
+            break;
+          case Draw::positive:
+            v = 0.5 + u;
+            break;
         }
         v = static_cast<float>(v);
       }
@@ -130,7 +140,8 @@ class CaseList {
     if (residual) inputs.push_back({result});
     if (packing == Packing::only)
       for (CaseInput& input : inputs) input.differentiable = false;
-    add("linear", variant, inputs,
+    add(
+        "linear", variant, inputs,
         [=](Context& ctx, const auto& in) {
           using T = Element<decltype(in)>;
           PackedMatrix<T> packed;
@@ -148,7 +159,8 @@ class CaseList {
   }
 
   void matmul(const std::string& variant, Shape a, Shape b, bool transpose_a, bool transpose_b, double alpha) {
-    add("matmul", variant, {{a}, {b}},
+    add(
+        "matmul", variant, {{a}, {b}},
         [=](Context& ctx, const auto& in) {
           return promptiqa::matmul(ctx, in[0], in[1], transpose_a, transpose_b, alpha);
         },
@@ -180,7 +192,8 @@ class CaseList {
     linear("packed, gelu and residual", {2, 9, 31}, 18, true, gelu, true, Packing::weight);
     linear("packed only", {13, 35}, 50, true, relu, true, Packing::only);
     linear("of rank 6", {2, 1, 3, 1, 2, 5}, 4, true, none, false);
-    add("linear", "packed from (K, O)", {{Shape{6, 19}, Draw::unit, false}, {Shape{19, 21}, Draw::unit, false}},
+    add(
+        "linear", "packed from (K, O)", {{Shape{6, 19}, Draw::unit, false}, {Shape{19, 21}, Draw::unit, false}},
         [](Context& ctx, const auto& in) {
           using T = Element<decltype(in)>;
           const auto packed = PackedMatrix<T>::pack(ctx, in[1], false);
@@ -224,14 +237,16 @@ class CaseList {
                                 std::to_string(depth) + ", " + std::to_string(queries) + " x " + std::to_string(keys) +
                                 (draw == Draw::unit ? "" : ", wide");
     const int64_t width = heads * depth;
-    add("attention", variant,
+    add(
+        "attention", variant,
         {{Shape{batch, queries, width}, draw}, {Shape{batch, keys, width}, draw}, {Shape{batch, keys, width}}},
         [=](Context& ctx, const auto& in) { return promptiqa::attention(ctx, in[0], in[1], in[2], heads, scale); },
         [=](const Inputs& in) { return reference::attention(in[0], in[1], in[2], heads, scale); });
   }
 
   void attention_qkv(int64_t batch, int heads, int64_t rows, int64_t depth, double scale) {
-    add("attention_qkv",
+    add(
+        "attention_qkv",
         std::to_string(batch) + " x " + std::to_string(heads) + " heads of " + std::to_string(depth) + ", " +
             std::to_string(rows) + " rows",
         {{Shape{batch, rows, 3 * heads * depth}}},
@@ -254,7 +269,8 @@ class CaseList {
     attention(1, 2, 10, 33, 8, 1, Draw::wide);  // one key takes nearly all: the maximum must be subtracted
     attention(0, 2, 3, 4, 5, 1);
     attention(2, 2, 0, 4, 5, 1);
-    for (int64_t depth : depths) attention_qkv(2, depth > 3 ? 1 : 3, 13, depth, 0.4 / std::sqrt(static_cast<double>(depth)));
+    for (int64_t depth : depths)
+      attention_qkv(2, depth > 3 ? 1 : 3, 13, depth, 0.4 / std::sqrt(static_cast<double>(depth)));
     attention_qkv(1, 2, 49, 32, 0.18);
     attention_qkv(1, 4, 65, 16, 0.25);
     attention_qkv(3, 5, 1, 2, 0.7);
@@ -262,13 +278,15 @@ class CaseList {
   }
 
   void softmax(const std::string& variant, Shape x, double scale, Draw draw = Draw::unit) {
-    add("softmax", variant, {{x, draw}},
+    add(
+        "softmax", variant, {{x, draw}},
         [=](Context& ctx, const auto& in) { return promptiqa::softmax(ctx, in[0], scale); },
         [=](const Inputs& in) { return reference::softmax(in[0], scale); });
   }
 
   void layer_norm(const std::string& variant, Shape x, double eps) {
-    add("layer_norm", variant, {{x}, {Shape{x[-1]}, Draw::positive}, {Shape{x[-1]}}},
+    add(
+        "layer_norm", variant, {{x}, {Shape{x[-1]}, Draw::positive}, {Shape{x[-1]}}},
         [=](Context& ctx, const auto& in) { return promptiqa::layer_norm(ctx, in[0], in[1], in[2], eps); },
         [=](const Inputs& in) { return reference::layer_norm(in[0], in[1], in[2], eps); });
   }
@@ -276,7 +294,9 @@ class CaseList {
   void batch_norm(const std::string& variant, Shape x, double eps, double momentum) {
     const Shape c{x[1]};
     // The running statistics are written: every call gets copies of its own.
-    add("batch_norm_training", variant, {{x}, {c, Draw::positive}, {c}, {c, Draw::unit, false}, {c, Draw::positive, false}},
+    add(
+        "batch_norm_training", variant,
+        {{x}, {c, Draw::positive}, {c}, {c, Draw::unit, false}, {c, Draw::positive, false}},
         [=](Context& ctx, const auto& in) {
           auto mean = ctx.copy(in[3]), variance = ctx.copy(in[4]);
           return promptiqa::batch_norm_training(ctx, in[0], in[1], in[2], mean, variance, eps, momentum);
@@ -284,8 +304,12 @@ class CaseList {
         [=](const Inputs& in) {
           return reference::batch_norm(in[0], in[1], in[2], reference::channel_moments(in[0]), eps);
         });
-    add("batch_norm_training", variant + ", running statistics",
-        {{x, Draw::unit, false}, {c, Draw::positive, false}, {c, Draw::unit, false}, {c, Draw::unit, false},
+    add(
+        "batch_norm_training", variant + ", running statistics",
+        {{x, Draw::unit, false},
+         {c, Draw::positive, false},
+         {c, Draw::unit, false},
+         {c, Draw::unit, false},
          {c, Draw::positive, false}},
         [=](Context& ctx, const auto& in) {
           auto mean = ctx.copy(in[3]), variance = ctx.copy(in[4]);
@@ -293,7 +317,8 @@ class CaseList {
           return promptiqa::concat(ctx, {mean, variance}, 0);
         },
         [=](const Inputs& in) { return reference::updated_statistics(in[0], in[3], in[4], momentum); });
-    add("batch_norm_inference", variant,
+    add(
+        "batch_norm_inference", variant,
         {{x}, {c, Draw::positive}, {c}, {c, Draw::unit, false}, {c, Draw::positive, false}},
         [=](Context& ctx, const auto& in) {
           return promptiqa::batch_norm_inference(ctx, in[0], in[1], in[2], in[3], in[4], eps);
@@ -340,7 +365,8 @@ class CaseList {
   void conv2d(const std::string& variant, Shape x, Shape weight, bool bias, Conv2dOptions o) {
     std::vector<CaseInput> inputs = {{x}, {weight}};
     if (bias) inputs.push_back({Shape{weight[0]}});
-    add("conv2d", variant, inputs,
+    add(
+        "conv2d", variant, inputs,
         [=](Context& ctx, const auto& in) {
           using T = Element<decltype(in)>;
           return promptiqa::conv2d(ctx, in[0], in[1], bias ? in[2] : Tensor<T>(), o);
@@ -351,7 +377,8 @@ class CaseList {
   }
 
   void avg_pool2d(Shape x, int64_t kernel) {
-    add("avg_pool2d", "window " + std::to_string(kernel) + " of " + x.str(), {{x}},
+    add(
+        "avg_pool2d", "window " + std::to_string(kernel) + " of " + x.str(), {{x}},
         [=](Context& ctx, const auto& in) { return promptiqa::avg_pool2d(ctx, in[0], kernel); },
         [=](const Inputs& in) { return reference::avg_pool2d(in[0], kernel); });
   }
@@ -390,26 +417,29 @@ class CaseList {
 
   void binary(Shape a, Shape b, Shape y) {
     const std::string variant = a.str() + " and " + b.str();
-    add("add", variant, {{a}, {b}}, [](Context& ctx, const auto& in) { return promptiqa::add(ctx, in[0], in[1]); },
+    add(
+        "add", variant, {{a}, {b}}, [](Context& ctx, const auto& in) { return promptiqa::add(ctx, in[0], in[1]); },
         [y](const Inputs& in) { return reference::binary(BinaryKind::add, in[0], in[1], y); });
-    add("subtract", variant, {{a}, {b}},
+    add(
+        "subtract", variant, {{a}, {b}},
         [](Context& ctx, const auto& in) { return promptiqa::subtract(ctx, in[0], in[1]); },
         [y](const Inputs& in) { return reference::binary(BinaryKind::subtract, in[0], in[1], y); });
-    add("multiply", variant, {{a}, {b}},
+    add(
+        "multiply", variant, {{a}, {b}},
         [](Context& ctx, const auto& in) { return promptiqa::multiply(ctx, in[0], in[1]); },
         [y](const Inputs& in) { return reference::binary(BinaryKind::multiply, in[0], in[1], y); });
   }
 
   void scale_shift(Shape x, double alpha, double beta) {
-    add("scale_shift", std::to_string(alpha) + ", " + std::to_string(beta) + " of " + x.str(), {{x}},
+    add(
+        "scale_shift", std::to_string(alpha) + ", " + std::to_string(beta) + " of " + x.str(), {{x}},
         [=](Context& ctx, const auto& in) { return promptiqa::scale_shift(ctx, in[0], alpha, beta); },
-        [=](const Inputs& in) {
-          return reference::map(in[0], [=](Bounded v) { return v * alpha + beta; });
-        });
+        [=](const Inputs& in) { return reference::map(in[0], [=](Bounded v) { return v * alpha + beta; }); });
   }
 
   void dropout(const std::string& variant, Shape x, double p, bool training) {
-    add("dropout", variant, {{x}},
+    add(
+        "dropout", variant, {{x}},
         [=](Context& ctx, const auto& in) {
           ctx.set_random_state(20, 3);
           return promptiqa::dropout(ctx, in[0], p, training);
@@ -423,20 +453,25 @@ class CaseList {
   }
 
   void l1_loss(Shape x) {
-    add("l1_loss", x.str(), {{x}, {x, Draw::far, false}},
+    add(
+        "l1_loss", x.str(), {{x}, {x, Draw::far, false}},
         [](Context& ctx, const auto& in) { return promptiqa::l1_loss(ctx, in[0], in[1]); },
         [](const Inputs& in) { return reference::l1_loss(in[0], in[1]); });
   }
 
   void elementwise() {
-    for (Shape shape : {Shape{}, Shape{1}, Shape{3}, Shape{16}, Shape{5, 13}, Shape{2, 3, 65}, Shape{1021}, Shape{0, 4}}) {
-      add("relu", shape.str(), {{shape, Draw::off_zero}},
+    for (Shape shape :
+         {Shape{}, Shape{1}, Shape{3}, Shape{16}, Shape{5, 13}, Shape{2, 3, 65}, Shape{1021}, Shape{0, 4}}) {
+      add(
+          "relu", shape.str(), {{shape, Draw::off_zero}},
           [](Context& ctx, const auto& in) { return promptiqa::relu(ctx, in[0]); },
           [](const Inputs& in) { return reference::map(in[0], reference::relu); });
-      add("gelu", shape.str(), {{shape, shape.rank() == 3 ? Draw::wide : Draw::unit}},
+      add(
+          "gelu", shape.str(), {{shape, shape.rank() == 3 ? Draw::wide : Draw::unit}},
           [](Context& ctx, const auto& in) { return promptiqa::gelu(ctx, in[0]); },
           [](const Inputs& in) { return reference::map(in[0], reference::gelu); });
-      add("sigmoid", shape.str(), {{shape, shape.rank() == 3 ? Draw::wide : Draw::unit}},
+      add(
+          "sigmoid", shape.str(), {{shape, shape.rank() == 3 ? Draw::wide : Draw::unit}},
           [](Context& ctx, const auto& in) { return promptiqa::sigmoid(ctx, in[0]); },
           [](const Inputs& in) { return reference::map(in[0], reference::sigmoid); });
       scale_shift(shape, -0.7, 0.3);
@@ -448,18 +483,18 @@ class CaseList {
     binary({5}, {5}, {5});
     binary({3, 5, 7}, {3, 5, 7}, {3, 5, 7});
     binary({1021}, {1021}, {1021});
-    binary({3, 5, 17}, {17}, {3, 5, 17});              // a bias
-    binary({3, 5, 16}, {1, 5, 16}, {3, 5, 16});        // positions
-    binary({2, 3, 4, 5}, {3, 1, 1}, {2, 3, 4, 5});     // a channel's constant
-    binary({4, 6, 5}, {4, 6, 1}, {4, 6, 5});           // a row's constant
+    binary({3, 5, 17}, {17}, {3, 5, 17});           // a bias
+    binary({3, 5, 16}, {1, 5, 16}, {3, 5, 16});     // positions
+    binary({2, 3, 4, 5}, {3, 1, 1}, {2, 3, 4, 5});  // a channel's constant
+    binary({4, 6, 5}, {4, 6, 1}, {4, 6, 5});        // a row's constant
     binary({4, 6, 5}, {4, 1, 5}, {4, 6, 5});
-    binary({6, 1}, {7}, {6, 7});                       // both stretch
+    binary({6, 1}, {7}, {6, 7});  // both stretch
     binary({1, 9}, {8, 1}, {8, 9});
-    binary({7}, {3, 7}, {3, 7});                       // the left one stretches
+    binary({7}, {3, 7}, {3, 7});  // the left one stretches
     binary({}, {2, 19}, {2, 19});
     binary({33, 3}, {1}, {33, 3});
     binary({2, 1, 3, 1, 2, 1}, {1, 3, 1, 2, 1, 5}, {2, 3, 3, 2, 2, 5});
-    binary({0, 3}, {1, 3}, {0, 3});                    // nothing, yet the second one's gradient is zero, not garbage
+    binary({0, 3}, {1, 3}, {0, 3});  // nothing, yet the second one's gradient is zero, not garbage
     binary({1, 1}, {1}, {1, 1});
 
     dropout("p 0.3", {7, 41}, 0.3, true);
@@ -476,7 +511,8 @@ class CaseList {
   void permute(Shape x, std::vector<int> order) {
     std::string variant = x.str() + " by";
     for (int i : order) variant += " " + std::to_string(i);
-    add("permute", variant, {{x}},
+    add(
+        "permute", variant, {{x}},
         [=](Context& ctx, const auto& in) { return promptiqa::permute(ctx, in[0], std::span<const int>(order)); },
         [=](const Inputs& in) { return reference::permute(in[0], order); });
   }
@@ -485,7 +521,8 @@ class CaseList {
     std::vector<int> order;
     for (int i = 0; i < x.rank(); ++i) order.push_back(i);
     std::swap(order[order.size() - 1], order[order.size() - 2]);
-    add("transpose", x.str(), {{x}}, [](Context& ctx, const auto& in) { return promptiqa::transpose(ctx, in[0]); },
+    add(
+        "transpose", x.str(), {{x}}, [](Context& ctx, const auto& in) { return promptiqa::transpose(ctx, in[0]); },
         [=](const Inputs& in) { return reference::permute(in[0], order); });
   }
 
@@ -496,7 +533,8 @@ class CaseList {
       variant += " " + part.str();
       inputs.push_back({part});
     }
-    add("concat", variant, inputs,
+    add(
+        "concat", variant, inputs,
         [=](Context& ctx, const auto& in) {
           using T = Element<decltype(in)>;
           return promptiqa::concat(ctx, std::span<const Tensor<T>>(in), axis);
@@ -507,19 +545,23 @@ class CaseList {
   void slice(Shape x, int axis, int64_t begin, int64_t end) {
     std::vector<int64_t> pick;
     for (int64_t i = begin; i < end; ++i) pick.push_back(i);
-    add("slice", x.str() + " along " + std::to_string(axis) + ", " + std::to_string(begin) + " to " + std::to_string(end),
-        {{x}}, [=](Context& ctx, const auto& in) { return promptiqa::slice(ctx, in[0], axis, begin, end); },
+    add(
+        "slice",
+        x.str() + " along " + std::to_string(axis) + ", " + std::to_string(begin) + " to " + std::to_string(end), {{x}},
+        [=](Context& ctx, const auto& in) { return promptiqa::slice(ctx, in[0], axis, begin, end); },
         [=](const Inputs& in) { return reference::pick_along(in[0], axis, pick); });
   }
 
   void mean(Shape x, int axis) {
-    add("mean", x.str() + " over " + std::to_string(axis), {{x}},
+    add(
+        "mean", x.str() + " over " + std::to_string(axis), {{x}},
         [=](Context& ctx, const auto& in) { return promptiqa::mean(ctx, in[0], axis); },
         [=](const Inputs& in) { return reference::mean(in[0], axis); });
   }
 
   void expand(Shape x, int axis, int64_t count) {
-    add("expand", x.str() + " along " + std::to_string(axis) + ", " + std::to_string(count), {{x}},
+    add(
+        "expand", x.str() + " along " + std::to_string(axis) + ", " + std::to_string(count), {{x}},
         [=](Context& ctx, const auto& in) { return promptiqa::expand(ctx, in[0], axis, count); },
         [=](const Inputs& in) {
           return reference::pick_along(in[0], axis, std::vector<int64_t>(static_cast<std::size_t>(count), 0));
@@ -527,7 +569,8 @@ class CaseList {
   }
 
   void index_select(const std::string& variant, Shape x, int axis, std::vector<int64_t> indices) {
-    add("index_select", variant, {{x}},
+    add(
+        "index_select", variant, {{x}},
         [=](Context& ctx, const auto& in) {
           return promptiqa::index_select(ctx, in[0], axis, std::span<const int64_t>(indices));
         },
@@ -539,7 +582,8 @@ class CaseList {
     for (std::vector<int> order : {std::vector<int>{0, 1}, {1, 0}}) permute({9, 35}, order);
     for (std::vector<int> order : {std::vector<int>{0, 2, 1}, {1, 0, 2}, {1, 2, 0}, {2, 0, 1}, {2, 1, 0}})
       permute({3, 18, 17}, order);
-    for (std::vector<int> order : {std::vector<int>{0, 2, 1, 3}, {0, 3, 1, 2}, {0, 2, 3, 1}, {3, 2, 1, 0}, {1, 3, 0, 2}})
+    for (std::vector<int> order :
+         {std::vector<int>{0, 2, 1, 3}, {0, 3, 1, 2}, {0, 2, 3, 1}, {3, 2, 1, 0}, {1, 3, 0, 2}})
       permute({2, 5, 7, 6}, order);
     for (std::vector<int> order : {std::vector<int>{0, 2, 4, 1, 3}, {4, 3, 2, 1, 0}, {2, 0, 3, 1, 4}})
       permute({2, 3, 5, 4, 3}, order);

@@ -230,8 +230,7 @@ inline Reference attention_qkv(const Input& qkv, int heads, double scale) {
   const std::int64_t width = qkv.dim(2) / 3;
   Input part[3] = {Input(Shape{qkv.dim(0), qkv.dim(1), width}), Input(Shape{qkv.dim(0), qkv.dim(1), width}),
                    Input(Shape{qkv.dim(0), qkv.dim(1), width})};
-  for (std::int64_t i = 0; i < qkv.size(); ++i)
-    part[i / width % 3][i / (3 * width) * width + i % width] = qkv[i];
+  for (std::int64_t i = 0; i < qkv.size(); ++i) part[i / width % 3][i / (3 * width) * width + i % width] = qkv[i];
   return attention(part[0], part[1], part[2], heads, scale);
 }
 

@@ -56,7 +56,8 @@ inline std::vector<CsvRow> parse_csv(const std::string& text, const std::string&
         const std::size_t opened = line;
         for (++at;; ++at) {
           if (at >= text.size())
-            throw std::runtime_error(name + ":" + std::to_string(opened) + ": the quote that opens here is never closed");
+            throw std::runtime_error(name + ":" + std::to_string(opened) +
+                                     ": the quote that opens here is never closed");
           if (text[at] == '"' && (at + 1 >= text.size() || text[at + 1] != '"')) break;
           if (text[at] == '"') ++at;  // two quotes inside quotes mean one
           if (text[at] == '\n') ++line;

@@ -20,7 +20,7 @@ inline std::vector<std::string> weights_folders() {
   const fs::path program = fs::read_symlink("/proc/self/exe", error);
   if (!error) {
     const fs::path folder = program.parent_path();
-    folders.push_back((folder / "../../weights").lexically_normal().string());          // <source>/build/examples
+    folders.push_back((folder / "../../weights").lexically_normal().string());               // <source>/build/examples
     folders.push_back((folder / "../share/promptiqa/weights").lexically_normal().string());  // <prefix>/bin
   }
 #ifdef PROMPTIQA_SOURCE_WEIGHTS_DIR

@@ -22,13 +22,15 @@ inline std::uint8_t to_byte(float v) { return static_cast<std::uint8_t>(std::cla
 inline Photo blurred(const Photo& photo, float sigma) {
   const int reach = static_cast<int>(std::ceil(3 * sigma));
   std::vector<float> weights;
-  for (int i = -reach; i <= reach; ++i) weights.push_back(std::exp(-0.5f * static_cast<float>(i * i) / (sigma * sigma)));
+  for (int i = -reach; i <= reach; ++i)
+    weights.push_back(std::exp(-0.5f * static_cast<float>(i * i) / (sigma * sigma)));
   float total = 0;
   for (float w : weights) total += w;
   for (float& w : weights) w /= total;
   std::vector<float> values(photo.rgb.begin(), photo.rgb.end()), next(values.size());
   const auto index = [&](int x, int y, int c) {
-    return (static_cast<std::size_t>(y) * static_cast<std::size_t>(photo.width) + static_cast<std::size_t>(x)) * 3 + static_cast<std::size_t>(c);
+    return (static_cast<std::size_t>(y) * static_cast<std::size_t>(photo.width) + static_cast<std::size_t>(x)) * 3 +
+           static_cast<std::size_t>(c);
   };
   for (const bool along_x : {true, false}) {
     for (int y = 0; y < photo.height; ++y)
@@ -36,7 +38,8 @@ inline Photo blurred(const Photo& photo, float sigma) {
         for (int c = 0; c < 3; ++c) {
           float sum = 0;
           for (int i = -reach; i <= reach; ++i) {
-            const int sx = along_x ? std::clamp(x + i, 0, photo.width - 1) : x, sy = along_x ? y : std::clamp(y + i, 0, photo.height - 1);
+            const int sx = along_x ? std::clamp(x + i, 0, photo.width - 1) : x,
+                      sy = along_x ? y : std::clamp(y + i, 0, photo.height - 1);
             sum += weights[static_cast<std::size_t>(i + reach)] * values[index(sx, sy, c)];
           }
           next[index(x, y, c)] = sum;
@@ -75,7 +78,10 @@ inline Photo pixelated(const Photo& photo, int size) {
         const auto each = [&](auto&& visit) {
           for (int y = y0; y < std::min(y0 + size, photo.height); ++y)
             for (int x = x0; x < std::min(x0 + size, photo.width); ++x)
-              visit((static_cast<std::size_t>(y) * static_cast<std::size_t>(photo.width) + static_cast<std::size_t>(x)) * 3 + c);
+              visit(
+                  (static_cast<std::size_t>(y) * static_cast<std::size_t>(photo.width) + static_cast<std::size_t>(x)) *
+                      3 +
+                  c);
         };
         int sum = 0, count = 0;
         each([&](std::size_t i) { sum += photo.rgb[i], ++count; });

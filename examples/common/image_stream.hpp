@@ -89,7 +89,8 @@ class ImageStream {
     result.error = file.error;
     if (!file.error.empty()) return result;
     try {
-      result.image = promptiqa::resize_cubic(promptiqa::load_image(file.path, {.max_pixels = max_pixels_}), side_, side_);
+      result.image =
+          promptiqa::resize_cubic(promptiqa::load_image(file.path, {.max_pixels = max_pixels_}), side_, side_);
     } catch (const std::bad_alloc&) {
       result.error = "image '" + file.path + "': not enough memory to decode it";
     } catch (const std::exception& error) {
@@ -103,8 +104,8 @@ class ImageStream {
   const std::uint64_t max_pixels_;
   std::mutex mutex_;
   std::condition_variable changed_;
-  std::vector<Slot> slots_;                // ring: file i waits in slot i % size
-  std::size_t claimed_ = 0, read_ = 0;     // files taken by decoders, files handed out
+  std::vector<Slot> slots_;             // ring: file i waits in slot i % size
+  std::size_t claimed_ = 0, read_ = 0;  // files taken by decoders, files handed out
   bool stop_ = false;
   std::vector<std::thread> decoders_;
 };

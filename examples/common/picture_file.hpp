@@ -1,5 +1,5 @@
 // Pixels to PNG and JPEG.
-// Surprising choice: encoded in memory, then written under a temporary name and renamed; a stopped run leaves no half file.
+// Surprising choice: encoded in memory, then written and renamed, so that a stopped run leaves no half file.
 #pragma once
 
 #include <cstdint>
@@ -41,7 +41,8 @@ inline std::vector<std::uint8_t> encode_jpeg(const Photo& photo, int quality) {
 /// Writes the photo as a PNG file. Throws promptiqa::FileError.
 inline void write_png(const std::string& path, const Photo& photo) {
   std::vector<std::uint8_t> bytes;
-  if (!stbi_write_png_to_func(detail::append_bytes, &bytes, photo.width, photo.height, 3, photo.rgb.data(), 3 * photo.width))
+  if (!stbi_write_png_to_func(detail::append_bytes, &bytes, photo.width, photo.height, 3, photo.rgb.data(),
+                              3 * photo.width))
     throw std::runtime_error(path + ": PNG encoding failed");
   promptiqa::AtomicFile file(path);
   file.write(bytes.data(), bytes.size());

@@ -22,7 +22,7 @@ struct PromptCsv {
   std::string path;
   std::vector<std::string> images;  // relative paths are resolved against the CSV's folder
   std::vector<float> scores;
-  std::vector<std::size_t> lines;   // where each pair stands in the file
+  std::vector<std::size_t> lines;    // where each pair stands in the file
   std::vector<std::string> notices;  // ignored columns, repeated images
 
   /// "prompt.csv:4: pair 3" for errors about pair i, counted from 0.
@@ -86,13 +86,15 @@ inline PromptCsv read_prompt_csv(const std::string& path, const promptiqa::Score
     if (!std::isfinite(*score)) throw std::runtime_error(subject + ": the score must be finite, got " + text);
     if (*score < scale.minimum || *score > scale.maximum)
       throw std::runtime_error(subject + ": the score must be in [" + exact_text(scale.minimum) + ", " +
-                               exact_text(scale.maximum) + "], got " + text + "; give the range of your scores with --scale");
+                               exact_text(scale.maximum) + "], got " + text +
+                               "; give the range of your scores with --scale");
     const auto use = first_use.try_emplace(fs::weakly_canonical(file, error).string(), pair);
     if (!use.second) {
       const std::size_t other = use.first->second;
       prompt.notices.push_back(subject + ": the same image is pair " + std::to_string(other + 1) + " already (line " +
-                               std::to_string(prompt.lines[other]) + "), with score " + exact_text(prompt.scores[other]) +
-                               " there and " + exact_text(*score) + " here; both are used");
+                               std::to_string(prompt.lines[other]) + "), with score " +
+                               exact_text(prompt.scores[other]) + " there and " + exact_text(*score) +
+                               " here; both are used");
     }
     prompt.images.push_back(file);
     prompt.scores.push_back(*score);

@@ -1,5 +1,5 @@
 // Linear-light colours and the pictures the scenes are drawn into.
-// Surprising choice: scenes are drawn at twice the size and averaged in linear light; only develop() makes bytes of them.
+// Surprising choice: scenes are drawn at twice the size and averaged in linear light; only develop() makes bytes.
 #pragma once
 
 #include <algorithm>
@@ -38,7 +38,9 @@ struct Raster {
   std::vector<Vec3> pixels;
 
   Raster(int w, int h) : width(w), height(h), pixels(static_cast<std::size_t>(w) * static_cast<std::size_t>(h)) {}
-  Vec3& at(int x, int y) { return pixels[static_cast<std::size_t>(y) * static_cast<std::size_t>(width) + static_cast<std::size_t>(x)]; }
+  Vec3& at(int x, int y) {
+    return pixels[static_cast<std::size_t>(y) * static_cast<std::size_t>(width) + static_cast<std::size_t>(x)];
+  }
   const Vec3& at(int x, int y) const { return const_cast<Raster*>(this)->at(x, y); }
 
   /// Half the size: the mean of every 2 x 2 pixels.
@@ -46,7 +48,8 @@ struct Raster {
     Raster out(width / 2, height / 2);
     for (int y = 0; y < out.height; ++y)
       for (int x = 0; x < out.width; ++x)
-        out.at(x, y) = (at(2 * x, 2 * y) + at(2 * x + 1, 2 * y) + at(2 * x, 2 * y + 1) + at(2 * x + 1, 2 * y + 1)) * 0.25f;
+        out.at(x, y) =
+            (at(2 * x, 2 * y) + at(2 * x + 1, 2 * y) + at(2 * x, 2 * y + 1) + at(2 * x + 1, 2 * y + 1)) * 0.25f;
     return out;
   }
 };

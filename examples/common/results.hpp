@@ -22,7 +22,8 @@
 namespace examples {
 
 /// Keys in the order they are given, and floats written so that they read back as the same float.
-using Json = nlohmann::basic_json<nlohmann::ordered_map, std::vector, std::string, bool, std::int64_t, std::uint64_t, float>;
+using Json =
+    nlohmann::basic_json<nlohmann::ordered_map, std::vector, std::string, bool, std::int64_t, std::uint64_t, float>;
 
 /// One image's scores, or why there are none.
 struct Result {
@@ -82,7 +83,8 @@ inline std::string csv_text(const std::vector<Result>& results) {
   std::string text = "path,score,logit,error\n";
   for (const Result& r : results)
     text += csv_field(r.path) + "," +
-            (r.error.empty() ? exact_text(r.score) + "," + exact_text(r.logit) + "," : ",," + csv_field(r.error)) + "\n";
+            (r.error.empty() ? exact_text(r.score) + "," + exact_text(r.logit) + "," : ",," + csv_field(r.error)) +
+            "\n";
   return text;
 }
 

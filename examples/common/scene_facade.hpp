@@ -58,7 +58,8 @@ class Facade {
     const float grain = fbm(u * 70, v * 70, 4, seed_ + 2), stain = fbm(u * 1.7f, v * 1.1f, 5, seed_ + 3);
     const Vec3 fired = brick_ * (0.65f + 0.7f * tint) * (0.7f + 0.6f * grain);
     const Vec3 mortar = Vec3{0.42f, 0.40f, 0.36f} * (0.7f + 0.5f * grain);
-    return {mix(mortar, fired, in_brick) * (0.65f + 0.55f * stain), 0.012f * in_brick + 0.012f * grain * in_brick + 0.004f * tint, 0};
+    return {mix(mortar, fired, in_brick) * (0.65f + 0.55f * stain),
+            0.012f * in_brick + 0.012f * grain * in_brick + 0.004f * tint, 0};
   }
 
   Surface window(float u, float v, float w, float h, int index) const {  // u, v from the window's centre
@@ -67,7 +68,8 @@ class Facade {
     const float paint = 0.85f + 0.2f * fbm(u * 30, v * 8, 3, seed_ + 8);
     if (edge < 0.035f || bars < 0.014f) return {Vec3{0.78f, 0.76f, 0.70f} * paint, edge < 0.035f ? 0.03f : 0.0f, 0};
     // Behind the glass: a dark room and a curtain.
-    const float curtain = smooth_step(0.10f, 0.16f, std::fabs(u) - 0.10f * noise(v * 4, static_cast<float>(index), seed_));
+    const float curtain =
+        smooth_step(0.10f, 0.16f, std::fabs(u) - 0.10f * noise(v * 4, static_cast<float>(index), seed_));
     const float folds = 0.55f + 0.45f * std::sin(u * 90 + 3 * noise(v * 3, u * 3, seed_));
     const Vec3 room{0.015f, 0.017f, 0.02f};
     return {mix(room, Vec3{0.30f, 0.27f, 0.22f} * folds, curtain), -0.05f, 0.55f};
@@ -77,14 +79,16 @@ class Facade {
     if (v > 2.80f) {  // pavement slabs
       const float slab = u / 0.55f, du = std::min(slab - std::floor(slab), std::ceil(slab) - slab);
       const float grain = fbm(u * 40, v * 120, 5, seed_ + 30);
-      return {Vec3{0.30f, 0.30f, 0.29f} * (0.6f + 0.7f * grain) * (du < 0.012f ? 0.4f : 1.0f), 0.25f + 0.01f * grain, 0};
+      return {Vec3{0.30f, 0.30f, 0.29f} * (0.6f + 0.7f * grain) * (du < 0.012f ? 0.4f : 1.0f), 0.25f + 0.01f * grain,
+              0};
     }
     if (v > 1.22f && v < 1.58f) {  // the sign board
       const float edge = std::min(v - 1.22f, 1.58f - v), scale = 0.20f;
       const float worn = fbm(u * 12, v * 40, 5, seed_ + 40);
       const float text = text_coverage(sign_, (u - 2 + 0.5f * text_length(sign_) * scale) / scale, (v - 1.30f) / scale);
       if (edge < 0.03f) return {Vec3{0.50f, 0.40f, 0.22f} * (0.7f + 0.5f * worn), 0.10f, 0.05f};
-      return {mix(board_ * (0.8f + 0.5f * worn), Vec3{0.80f, 0.70f, 0.45f} * (0.75f + 0.4f * worn), text), 0.07f + 0.01f * text, 0.04f};
+      return {mix(board_ * (0.8f + 0.5f * worn), Vec3{0.80f, 0.70f, 0.45f} * (0.75f + 0.4f * worn), text),
+              0.07f + 0.01f * text, 0.04f};
     }
     if (v >= 1.58f) {  // shop windows and a door between them
       if (std::fabs(u - 2) < 0.36f) {
@@ -96,13 +100,17 @@ class Facade {
         return {board_ * 1.6f * (0.6f + 0.8f * wood), 0.02f * smooth_step(0.0f, 0.02f, panel), 0.06f};
       }
       const float c = u < 2 ? 0.85f : 3.15f;
-      if (std::fabs(u - c) < 0.62f && v > 1.66f && v < 2.55f) return window(u - c, v - 2.10f, 0.62f, 0.45f, u < 2 ? 90 : 91);
+      if (std::fabs(u - c) < 0.62f && v > 1.66f && v < 2.55f)
+        return window(u - c, v - 2.10f, 0.62f, 0.45f, u < 2 ? 90 : 91);
       return wall(u, v);
     }
     const float cell = std::floor(u / 1.0f), cu = u - (cell + 0.5f);
-    if (std::fabs(cu) < 0.34f && v > 0.93f && v < 1.01f) return {Vec3{0.55f, 0.53f, 0.48f} * (0.7f + 0.5f * fbm(u * 30, v * 30, 4, seed_)), 0.08f, 0};
-    if (std::fabs(cu) < 0.27f && std::fabs(v - 0.50f) < 0.43f) return window(cu, v - 0.50f, 0.27f, 0.43f, static_cast<int>(cell));
-    if (std::fabs(cu) < 0.34f && v > -0.05f && v < 0.07f) return {Vec3{0.52f, 0.50f, 0.45f} * (0.7f + 0.5f * fbm(u * 30, v * 30, 4, seed_)), 0.04f, 0};
+    if (std::fabs(cu) < 0.34f && v > 0.93f && v < 1.01f)
+      return {Vec3{0.55f, 0.53f, 0.48f} * (0.7f + 0.5f * fbm(u * 30, v * 30, 4, seed_)), 0.08f, 0};
+    if (std::fabs(cu) < 0.27f && std::fabs(v - 0.50f) < 0.43f)
+      return window(cu, v - 0.50f, 0.27f, 0.43f, static_cast<int>(cell));
+    if (std::fabs(cu) < 0.34f && v > -0.05f && v < 0.07f)
+      return {Vec3{0.52f, 0.50f, 0.45f} * (0.7f + 0.5f * fbm(u * 30, v * 30, 4, seed_)), 0.04f, 0};
     return wall(u, v);
   }
 
@@ -119,14 +127,19 @@ class Facade {
       const float gap = surface(u - 0.55f * t, v - 0.65f * t).height - here.height - 0.8f * t;
       light = std::min(light, 1 - smooth_step(0.0f, 0.012f, gap));
     }
-    const float opposite = shade_at_ * 4 + 0.9f * (v - 1.5f) + (std::fmod(std::fabs(u + 10), 1.3f) < 0.4f ? 0.1f : 0.0f);
+    const float opposite =
+        shade_at_ * 4 + 0.9f * (v - 1.5f) + (std::fmod(std::fabs(u + 10), 1.3f) < 0.4f ? 0.1f : 0.0f);
     light *= 0.04f + 0.96f * smooth_step(-0.03f, 0.03f, u - opposite + 1.0f);
-    const Vec3 lit = here.albedo * (Vec3{2.3f, 2.05f, 1.7f} * (light * std::max(dot(n, sun), 0.0f)) + Vec3{0.42f, 0.50f, 0.62f} * (0.55f + 0.3f * n.z));
+    const Vec3 lit = here.albedo * (Vec3{2.3f, 2.05f, 1.7f} * (light * std::max(dot(n, sun), 0.0f)) +
+                                    Vec3{0.42f, 0.50f, 0.62f} * (0.55f + 0.3f * n.z));
     if (here.gloss <= 0) return lit;
     // Mirrored in glass: sky above, the dark house opposite below, a little uneven.
-    const float bend = 0.05f * noise(u * 3, v * 3, seed_ + 60), skyline = 1.15f + 0.35f * noise(std::floor(u * 2.3f), 0, seed_ + 61);
-    const Vec3 clouds = mix(Vec3{0.38f, 0.55f, 0.85f}, Vec3{0.95f, 0.95f, 0.97f}, smooth_step(0.4f, 0.7f, fbm(u * 1.5f, v * 2.5f, 5, seed_ + 62)));
-    const Vec3 mirrored = mix(clouds, Vec3{0.06f, 0.055f, 0.05f}, smooth_step(-0.01f, 0.01f, std::fmod(v + bend, 3.0f) - skyline));
+    const float bend = 0.05f * noise(u * 3, v * 3, seed_ + 60),
+                skyline = 1.15f + 0.35f * noise(std::floor(u * 2.3f), 0, seed_ + 61);
+    const Vec3 clouds = mix(Vec3{0.38f, 0.55f, 0.85f}, Vec3{0.95f, 0.95f, 0.97f},
+                            smooth_step(0.4f, 0.7f, fbm(u * 1.5f, v * 2.5f, 5, seed_ + 62)));
+    const Vec3 mirrored =
+        mix(clouds, Vec3{0.06f, 0.055f, 0.05f}, smooth_step(-0.01f, 0.01f, std::fmod(v + bend, 3.0f) - skyline));
     return mix(lit, mirrored, here.gloss);
   }
 

@@ -1,5 +1,5 @@
 // Foliage: a hedge of leaves in sunlight, with berries.
-// Surprising choice: a painter's algorithm; each leaf darkens what lies under it first, which gives depth without a z-buffer.
+// Surprising choice: a painter's algorithm; each leaf first darkens what lies under it, which gives depth.
 #pragma once
 
 #include <cstdint>
@@ -41,12 +41,16 @@ inline void draw_leaf(Raster& out, float cx, float cy, float length, float angle
         if (inside >= 1) continue;
         const float fold = (v > 0 ? 1.0f : -1.0f) * 0.45f;  // the two halves face different ways
         const float side_veins = std::fabs(std::sin((u * 1.0f - std::fabs(v) * 1.3f) * 17));
-        const float vein = std::max(1 - smooth_step(0.0f, 0.035f, std::fabs(v)), 0.45f * (1 - smooth_step(0.0f, 0.16f, side_veins)));
+        const float vein =
+            std::max(1 - smooth_step(0.0f, 0.035f, std::fabs(v)), 0.45f * (1 - smooth_step(0.0f, 0.16f, side_veins)));
         const float lit = std::clamp(0.55f + 0.4f * tilt + fold * (0.3f + 0.3f * c) + 0.25f * u, 0.05f, 1.4f);
         const float spots = fbm(u * 5, v * 5, 4, mottling);
         Vec3 shade = mix(color, Vec3{0.35f, 0.42f, 0.16f}, 0.6f * vein) * (0.7f + 0.6f * spots);
         shade = shade * Vec3{1.9f, 1.8f, 1.4f} * lit * depth + Vec3{0.03f, 0.045f, 0.05f} * depth;
-        shade = shade + Vec3{0.9f, 0.95f, 1.0f} * (0.28f * depth * std::pow(std::max(0.0f, 1 - std::fabs(v - 0.3f * broad + 0.12f * u) * 5), 3.0f) * std::max(tilt, 0.0f));
+        shade = shade +
+                Vec3{0.9f, 0.95f, 1.0f} *
+                    (0.28f * depth * std::pow(std::max(0.0f, 1 - std::fabs(v - 0.3f * broad + 0.12f * u) * 5), 3.0f) *
+                     std::max(tilt, 0.0f));
         pixel = mix(pixel, shade, 1 - smooth_step(0.93f, 1.0f, inside));
       }
   }
@@ -80,7 +84,8 @@ inline Raster render_leaves(int width, int height, std::uint32_t seed) {
   Random random(seed + 5);
   for (int y = 0; y < height; ++y)
     for (int x = 0; x < width; ++x) {
-      const float u = static_cast<float>(x) / static_cast<float>(width), v = static_cast<float>(y) / static_cast<float>(width);
+      const float u = static_cast<float>(x) / static_cast<float>(width),
+                  v = static_cast<float>(y) / static_cast<float>(width);
       const float blotch = fbm(u * 6, v * 6, 3, seed);
       out.at(x, y) = Vec3{0.006f, 0.011f, 0.004f} + Vec3{0.035f, 0.05f, 0.015f} * smooth_step(0.5f, 0.8f, blotch);
     }
@@ -90,7 +95,8 @@ inline Raster render_leaves(int width, int height, std::uint32_t seed) {
     const float near = static_cast<float>(layer) / (layers - 1);
     const int count = 330 - 33 * layer;
     for (int i = 0; i < count; ++i) {
-      const float x = random.uniform(-0.05f, 1.05f) * unit, y = random.uniform(-0.05f, 1.05f) * static_cast<float>(height);
+      const float x = random.uniform(-0.05f, 1.05f) * unit,
+                  y = random.uniform(-0.05f, 1.05f) * static_cast<float>(height);
       // Leaves leave gaps where the noise is low, so the depth of the hedge shows.
       if (fbm(x / unit * 5, y / unit * 5, 3, seed + 77) < 0.30f + 0.24f * near) continue;
       const float sun = 0.45f + 0.75f * smooth_step(0.35f, 0.65f, fbm(x / unit * 3 + 9, y / unit * 3, 3, seed + 33));
@@ -99,9 +105,11 @@ inline Raster render_leaves(int width, int height, std::uint32_t seed) {
     }
     if (layer >= 3)
       for (int i = 0; i < 5; ++i) {
-        const float x = random.uniform() * unit, y = random.uniform() * static_cast<float>(height), r = unit * mix(0.008f, 0.017f, near);
+        const float x = random.uniform() * unit, y = random.uniform() * static_cast<float>(height),
+                    r = unit * mix(0.008f, 0.017f, near);
         for (int k = 0; k < 4; ++k)
-          detail::draw_berry(out, x + r * random.uniform(-2.2f, 2.2f), y + r * random.uniform(-2.2f, 2.2f), r, mix(0.3f, 1.0f, near));
+          detail::draw_berry(out, x + r * random.uniform(-2.2f, 2.2f), y + r * random.uniform(-2.2f, 2.2f), r,
+                             mix(0.3f, 1.0f, near));
       }
   }
   return out;

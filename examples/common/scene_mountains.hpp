@@ -45,9 +45,12 @@ class Landscape {
   static constexpr float extent = 14, water_ = 0.05f;
 
   float height(float x, float z) const {
-    const float fx = std::clamp((x / extent + 0.5f) * side, 0.0f, side - 1.001f), fz = std::clamp(z / extent * side, 0.0f, side - 1.001f);
+    const float fx = std::clamp((x / extent + 0.5f) * side, 0.0f, side - 1.001f),
+                fz = std::clamp(z / extent * side, 0.0f, side - 1.001f);
     const int i = static_cast<int>(fx), j = static_cast<int>(fz);
-    const auto h = [&](int a, int b) { return heights_[static_cast<std::size_t>(b) * side + static_cast<std::size_t>(a)]; };
+    const auto h = [&](int a, int b) {
+      return heights_[static_cast<std::size_t>(b) * side + static_cast<std::size_t>(a)];
+    };
     const float s = fx - static_cast<float>(i), t = fz - static_cast<float>(j);
     return mix(mix(h(i, j), h(std::min(i + 1, side - 1), j), s),
                mix(h(i, std::min(j + 1, side - 1)), h(std::min(i + 1, side - 1), std::min(j + 1, side - 1)), s), t);
@@ -80,7 +83,9 @@ class Landscape {
     color = color + Vec3{1.0f, 0.8f, 0.5f} * (0.25f * std::pow(towards, 8.0f));
     if (d.y < 0.015f) return color;
     const float scale = 1.1f / (d.y + 0.12f), x = d.x * scale, z = d.z * scale;
-    const auto density = [&](float a, float b) { return smooth_step(0.47f, 0.72f, fbm(a * 1.3f, b * 1.3f, 7, seed_ + 90)); };
+    const auto density = [&](float a, float b) {
+      return smooth_step(0.47f, 0.72f, fbm(a * 1.3f, b * 1.3f, 7, seed_ + 90));
+    };
     const float here = density(x, z), shade = density(x + 0.18f * sun_.x, z + 0.18f * sun_.z);
     const Vec3 cloud = mix(Vec3{1.0f, 0.98f, 0.95f}, Vec3{0.45f, 0.49f, 0.56f}, 0.75f * shade * here);
     return mix(color, cloud, here * smooth_step(0.015f, 0.10f, d.y) * 0.95f);
@@ -94,17 +99,24 @@ class Landscape {
 
   Vec3 ground(Vec3 p, Vec3 d, float distance) const {
     const float e = 0.008f + 0.0012f * distance;
-    Vec3 n = normalised({height(p.x - e, p.z) - height(p.x + e, p.z), 2 * e, height(p.x, p.z - e) - height(p.x, p.z + e)});
+    Vec3 n =
+        normalised({height(p.x - e, p.z) - height(p.x + e, p.z), 2 * e, height(p.x, p.z - e) - height(p.x, p.z + e)});
     // Detail finer than the height map, fading with distance.
     const float rough = 0.45f * std::exp(-0.35f * distance) + 0.12f;
-    const float a = fbm(p.x * 60, p.z * 60, 4, seed_ + 11) - 0.5f, b = fbm(p.x * 60 + 31, p.z * 60, 4, seed_ + 12) - 0.5f;
+    const float a = fbm(p.x * 60, p.z * 60, 4, seed_ + 11) - 0.5f,
+                b = fbm(p.x * 60 + 31, p.z * 60, 4, seed_ + 12) - 0.5f;
     n = normalised(n + Vec3{a, 0, b} * (2 * rough));
     const float patch = fbm(p.x * 4, p.z * 4, 6, seed_ + 20), grain = fbm(p.x * 45, p.z * 45, 7, seed_ + 21);
     Vec3 albedo = mix(Vec3{0.23f, 0.20f, 0.17f}, Vec3{0.38f, 0.34f, 0.30f}, grain);  // rock
     const float grass = smooth_step(0.62f, 0.86f, n.y + 0.3f * (patch - 0.5f)) * (1 - smooth_step(0.45f, 0.8f, p.y));
-    albedo = mix(albedo, mix(Vec3{0.035f, 0.075f, 0.015f}, Vec3{0.25f, 0.24f, 0.07f}, smooth_step(0.25f, 0.75f, 0.5f * patch + 0.5f * grain)), grass);
-    const float forest = smooth_step(0.48f, 0.56f, patch) * smooth_step(0.6f, 0.8f, n.y + 0.15f) * (1 - smooth_step(0.3f, 0.55f, p.y));
-    albedo = mix(albedo, Vec3{0.022f, 0.05f, 0.02f} * (0.5f + grain * 1.4f), forest * smooth_step(0.35f, 0.6f, grain + 0.25f));
+    albedo = mix(albedo,
+                 mix(Vec3{0.035f, 0.075f, 0.015f}, Vec3{0.25f, 0.24f, 0.07f},
+                     smooth_step(0.25f, 0.75f, 0.5f * patch + 0.5f * grain)),
+                 grass);
+    const float forest =
+        smooth_step(0.48f, 0.56f, patch) * smooth_step(0.6f, 0.8f, n.y + 0.15f) * (1 - smooth_step(0.3f, 0.55f, p.y));
+    albedo = mix(albedo, Vec3{0.022f, 0.05f, 0.02f} * (0.5f + grain * 1.4f),
+                 forest * smooth_step(0.35f, 0.6f, grain + 0.25f));
     const float snow = smooth_step(0.75f, 1.05f, p.y + 0.5f * (patch - 0.5f)) * smooth_step(0.5f, 0.72f, n.y);
     albedo = mix(albedo, Vec3{0.88f, 0.9f, 0.95f}, snow);
     if (lake_) albedo = mix(albedo * 0.55f, albedo, smooth_step(0.0f, 0.05f, p.y - water_));  // wet shore
@@ -139,9 +151,11 @@ class Landscape {
       Vec3 r = reflected(d, n);
       r.y = std::max(r.y, 0.002f);
       const float fresnel = 0.03f + 0.97f * std::pow(1 - std::max(-dot(d, n), 0.0f), 5.0f);
-      const Vec3 depth = mix(Vec3{0.03f, 0.09f, 0.10f}, Vec3{0.16f, 0.17f, 0.11f}, std::exp(-14 * std::max(water_ - height(p.x, p.z), 0.0f)));
+      const Vec3 depth = mix(Vec3{0.03f, 0.09f, 0.10f}, Vec3{0.16f, 0.17f, 0.11f},
+                             std::exp(-14 * std::max(water_ - height(p.x, p.z), 0.0f)));
       const float glint = std::pow(std::max(dot(r, sun_), 0.0f), 300.0f);
-      return haze(mix(depth, solid(p, normalised(r)), std::min(fresnel + 0.12f, 1.0f)), d, 0.5f * surface) + Vec3{3, 2.6f, 2} * glint;
+      return haze(mix(depth, solid(p, normalised(r)), std::min(fresnel + 0.12f, 1.0f)), d, 0.5f * surface) +
+             Vec3{3, 2.6f, 2} * glint;
     }
     return t ? ground(from + d * *t, d, *t) : sky(d);
   }

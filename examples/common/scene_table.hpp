@@ -1,5 +1,5 @@
 // Things on a wooden table by a window: an orange, a marble, a metal ball, a striped ball, a book with a title.
-// Surprising choice: a small ray tracer; the window is an area light, sampled a few times a ray, so shadows are soft.
+// Surprising choice: a small ray tracer; the window is an area light, sampled a few times a ray: soft shadows.
 #pragma once
 
 #include <array>
@@ -18,8 +18,10 @@ class TableTop {
   explicit TableTop(std::uint32_t seed) : seed_(hash_bits(seed + 9)) {
     Random random(seed_);
     const auto jitter = [&] { return random.uniform(-0.12f, 0.12f); };
-    balls_ = {{{-1.4f + jitter(), 0.55f, 0.15f + jitter()}, 0.55f, orange}, {{0.42f + jitter(), 0.42f, -0.45f + jitter()}, 0.42f, marble},
-              {{1.5f + jitter(), 0.62f, 0.75f + jitter()}, 0.62f, metal},   {{0.95f + jitter(), 0.26f, -1.05f + jitter()}, 0.26f, striped},
+    balls_ = {{{-1.4f + jitter(), 0.55f, 0.15f + jitter()}, 0.55f, orange},
+              {{0.42f + jitter(), 0.42f, -0.45f + jitter()}, 0.42f, marble},
+              {{1.5f + jitter(), 0.62f, 0.75f + jitter()}, 0.62f, metal},
+              {{0.95f + jitter(), 0.26f, -1.05f + jitter()}, 0.26f, striped},
               {{-0.35f + jitter(), 0.20f, -1.05f + jitter()}, 0.20f, glazed}};
   }
 
@@ -81,7 +83,8 @@ class TableTop {
     const float c = std::cos(book_turn), s = std::sin(book_turn);
     const auto into = [&](Vec3 v) { return Vec3{c * v.x - s * v.z, v.y, s * v.x + c * v.z}; };
     const Vec3 o = into(from - book_centre), e = into(d);
-    const std::array<float, 3> start = {o.x, o.y, o.z}, step = {e.x, e.y, e.z}, half = {book_half.x, book_half.y, book_half.z};
+    const std::array<float, 3> start = {o.x, o.y, o.z}, step = {e.x, e.y, e.z},
+                               half = {book_half.x, book_half.y, book_half.z};
     float enter = -1e9f, leave = 1e9f;
     std::size_t axis = 0;
     for (std::size_t i = 0; i < 3; ++i) {
@@ -93,7 +96,10 @@ class TableTop {
     if (enter < 1e-3f || enter > leave || enter >= hit.t) return;
     const float sign = step[axis] > 0 ? -1.0f : 1.0f;
     const Vec3 n{axis == 0 ? sign : 0, axis == 1 ? sign : 0, axis == 2 ? sign : 0};
-    hit = {enter, {c * n.x + s * n.z, n.y, -s * n.x + c * n.z}, axis == 2 || (axis == 0 && sign < 0) ? cover : paper, o + e * enter};
+    hit = {enter,
+           {c * n.x + s * n.z, n.y, -s * n.x + c * n.z},
+           axis == 2 || (axis == 0 && sign < 0) ? cover : paper,
+           o + e * enter};
   }
 
   // Albedo, and the normal where the material is bumpy.
@@ -103,7 +109,8 @@ class TableTop {
       case orange: {
         const auto pore = [&](Vec3 q) { return noise(q.x * 26, q.y * 26, q.z * 26, seed_); };
         const float e = 0.01f, at = pore(p);
-        n = normalised(n + Vec3{at - pore(p + Vec3{e, 0, 0}), at - pore(p + Vec3{0, e, 0}), at - pore(p + Vec3{0, 0, e})} * 1.1f);
+        n = normalised(
+            n + Vec3{at - pore(p + Vec3{e, 0, 0}), at - pore(p + Vec3{0, e, 0}), at - pore(p + Vec3{0, 0, e})} * 1.1f);
         return mix(Vec3{0.78f, 0.19f, 0.012f}, Vec3{0.84f, 0.28f, 0.02f}, noise(p.x * 3, p.y * 3, p.z * 3, seed_ + 1));
       }
       case marble: {
@@ -115,13 +122,16 @@ class TableTop {
         const float vein = std::pow(0.5f + 0.5f * std::sin(6 * p.x + 4 * p.y + 6 * turbulence), 4.0f);
         return mix(Vec3{0.82f, 0.80f, 0.76f}, Vec3{0.16f, 0.19f, 0.20f}, vein);
       }
-      case metal: return {0.90f, 0.85f, 0.76f};
+      case metal:
+        return {0.90f, 0.85f, 0.76f};
       case striped: {
         const float angle = std::atan2(p.z, p.x) * 6 / 6.2831853f + 6;
-        static const Vec3 stripes[] = {{0.70f, 0.04f, 0.05f}, {0.85f, 0.83f, 0.78f}, {0.04f, 0.18f, 0.55f}, {0.85f, 0.83f, 0.78f}, {0.85f, 0.58f, 0.05f}, {0.85f, 0.83f, 0.78f}};
+        static const Vec3 stripes[] = {{0.70f, 0.04f, 0.05f}, {0.85f, 0.83f, 0.78f}, {0.04f, 0.18f, 0.55f},
+                                       {0.85f, 0.83f, 0.78f}, {0.85f, 0.58f, 0.05f}, {0.85f, 0.83f, 0.78f}};
         return stripes[static_cast<std::size_t>(angle) % 6];
       }
-      case glazed: return {0.05f, 0.22f, 0.16f};
+      case glazed:
+        return {0.05f, 0.22f, 0.16f};
       case wood: {
         const float plank = std::floor(p.x / 0.62f + 0.3f), edge = p.x / 0.62f + 0.3f - plank;
         const float shift = 17 * hash_at(static_cast<int>(plank), 0, 0, seed_);
@@ -132,8 +142,10 @@ class TableTop {
         return tone * (0.85f + 0.35f * hash_at(static_cast<int>(plank), 3, 0, seed_)) * (0.2f + 0.8f * gap);
       }
       case plaster: {
-        const float stripe = smooth_step(0.46f, 0.5f, std::fabs(std::fmod(p.x + 20, 0.5f) / 0.5f - 0.5f) * 2 * 0.5f + 0.24f);
-        return mix(Vec3{0.34f, 0.42f, 0.40f}, Vec3{0.43f, 0.48f, 0.43f}, stripe) * (0.8f + 0.4f * fbm(p.x * 20, p.y * 20, 5, seed_ + 6));
+        const float stripe =
+            smooth_step(0.46f, 0.5f, std::fabs(std::fmod(p.x + 20, 0.5f) / 0.5f - 0.5f) * 2 * 0.5f + 0.24f);
+        return mix(Vec3{0.34f, 0.42f, 0.40f}, Vec3{0.43f, 0.48f, 0.43f}, stripe) *
+               (0.8f + 0.4f * fbm(p.x * 20, p.y * 20, 5, seed_ + 6));
       }
       case cover: {
         const Vec3 cloth = Vec3{0.05f, 0.10f, 0.28f} * (0.7f + 0.6f * noise(p.x * 160, p.y * 160, seed_ + 7));
@@ -143,22 +155,31 @@ class TableTop {
         const float sizes[] = {0.24f, 0.125f};
         for (int i = 0; i < 2; ++i) {
           const float scale = sizes[i];
-          gold = std::max(gold, text_coverage(lines[i], p.x / scale + 0.5f * text_length(lines[i]), (0.32f - 0.38f * static_cast<float>(i) - p.y) / scale));
+          gold = std::max(gold, text_coverage(lines[i], p.x / scale + 0.5f * text_length(lines[i]),
+                                              (0.32f - 0.38f * static_cast<float>(i) - p.y) / scale));
         }
         return mix(cloth, Vec3{0.80f, 0.62f, 0.25f}, gold);
       }
-      case paper: return Vec3{0.80f, 0.76f, 0.66f} * (0.6f + 0.4f * noise(p.z * 150, p.y * 2, seed_ + 8));
+      case paper:
+        return Vec3{0.80f, 0.76f, 0.66f} * (0.6f + 0.4f * noise(p.z * 150, p.y * 2, seed_ + 8));
     }
     return {};
   }
 
   float gloss(Material m) const {
     switch (m) {
-      case metal: return 0.8f;
-      case marble: case glazed: return 0.06f;
-      case striped: return 0.05f;
-      case orange: case wood: return 0.03f;
-      default: return 0;
+      case metal:
+        return 0.8f;
+      case marble:
+      case glazed:
+        return 0.06f;
+      case striped:
+        return 0.05f;
+      case orange:
+      case wood:
+        return 0.03f;
+      default:
+        return 0;
     }
   }
 
@@ -189,7 +210,8 @@ class TableTop {
       const float fresnel = mirror + (1 - mirror) * 0.8f * std::pow(1 - std::max(-dot(d, n), 0.0f), 5.0f);
       Vec3 image = trace(p + hit.normal * 2e-3f, normalised(reflected(d, n)), depth + 1, random);
       if (hit.material == metal) image = image * color;
-      result = mix(result, image, hit.material == wood ? 0.6f * fresnel : fresnel) + Vec3{1, 1, 1} * (shine * (hit.material == orange ? 0.35f : 0.5f));
+      result = mix(result, image, hit.material == wood ? 0.6f * fresnel : fresnel) +
+               Vec3{1, 1, 1} * (shine * (hit.material == orange ? 0.35f : 0.5f));
     }
     return result;
   }
@@ -197,8 +219,10 @@ class TableTop {
   // What mirrors see behind the camera: a room with a bright window.
   static Vec3 environment(Vec3 d) {
     Vec3 room = mix(Vec3{0.16f, 0.13f, 0.11f}, Vec3{0.42f, 0.40f, 0.37f}, smooth_step(-0.2f, 0.8f, d.y));
-    const float a = std::atan2(d.z, d.x), cross = std::min(std::fabs(d.y - 0.45f), 0.5f * std::fabs(std::fabs(a) - 2.85f));
-    if (std::fabs(std::fabs(a) - 2.85f) < 0.28f && std::fabs(d.y - 0.45f) < 0.22f && cross > 0.012f) room = {5.0f, 5.2f, 5.6f};
+    const float a = std::atan2(d.z, d.x),
+                cross = std::min(std::fabs(d.y - 0.45f), 0.5f * std::fabs(std::fabs(a) - 2.85f));
+    if (std::fabs(std::fabs(a) - 2.85f) < 0.28f && std::fabs(d.y - 0.45f) < 0.22f && cross > 0.012f)
+      room = {5.0f, 5.2f, 5.6f};
     return room;
   }
 

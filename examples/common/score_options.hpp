@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <CLI/CLI.hpp>
@@ -16,11 +17,11 @@ namespace examples {
 struct ScoreOptions {
   std::vector<std::string> images;
   std::string weights, prompt_csv, prompt_file;  // empty: the shipped ones
-  std::vector<float> scale;                      // empty, or minimum and maximum
+  std::pair<float, float> scale = {0.0f, 1.0f};  // of the CSV's scores: minimum, maximum
   std::size_t pairs = 0;                         // 0: all of the CSV
   bool reverse_prompt = false;
   std::string save_prompt, prompt_name, prompt_description;
-  std::string json, csv, features;               // empty: not wanted
+  std::string json, csv, features;  // empty: not wanted
   std::string sort = "none";
   bool recursive = false, quiet = false;
   int threads = 0;
@@ -34,58 +35,83 @@ struct ScoreOptions {
 inline int parse_score_options(int argc, char** argv, ScoreOptions& options) {
   CLI::App app(
       "Scores the quality of photographs without a reference. What \"quality\" means is taken from a prompt: a few\n"
-      "images with scores. A general prompt for photographs is built in; give your own to measure something else.\n");
+      "images with scores. A general prompt for photographs is built in; give your own to measure something else.\n",
+      "score");
   app.set_version_flag("--version", "promptiqa " PROMPTIQA_VERSION_STRING);
   app.option_defaults()->always_capture_default(false);
-  app.add_option("images", options.images,
-                 "Images (PNG, JPEG, BMP, TGA, PGM/PPM) and folders. Of a folder, its images are scored, sorted by name")
-      ->type_name("IMAGE|DIR ...");
+  app.add_option(
+         "images", options.images,
+         "Images (PNG, JPEG, BMP, TGA, PGM, PPM) and folders;\nof a folder, its images are scored, sorted by name")
+      ->type_name("IMAGE|DIR");
   app.add_flag("-r,--recursive", options.recursive, "Go into folders of folders (not through links)");
 
-  auto* csv = app.add_option("--prompt", options.prompt_csv,
-                             "Your prompt: a CSV file with columns image and score, about ten rows; paths are relative "
-                             "to the file, other columns are ignored");
+  auto* csv =
+      app.add_option("--prompt", options.prompt_csv,
+                     "Your prompt: a CSV file with columns image and score,\nabout ten rows; paths are relative to "
+                     "the file, other\ncolumns are ignored");
   csv->type_name("CSV")->group("What to measure");
-  auto* file = app.add_option("--prompt-file", options.prompt_file,
-                              "A prompt saved with --save-prompt: needs no images. Default: prompts/general.safetensors "
-                              "among the shipped weights");
+  auto* file =
+      app.add_option("--prompt-file", options.prompt_file,
+                     "A prompt saved with --save-prompt; needs no images.\nDefault: the shipped general prompt");
   file->type_name("FILE")->excludes(csv)->group("What to measure");
-  app.add_option("--scale", options.scale, "The range of your scores; results come back in it. Default: 0 1")
-      ->type_name("MIN MAX")->expected(2)->needs(csv)->group("What to measure");
-  app.add_option("--pairs", options.pairs,
-                 "Use only N rows of the CSV, spread evenly over its sorted scores (interval sampling)")
-      ->type_name("N")->needs(csv)->check(CLI::PositiveNumber)->group("What to measure");
-  app.add_flag("--reverse-prompt", options.reverse_prompt,
-               "Turn the prompt's scores round (s becomes MIN + MAX - s): measures the opposite")
+  app.add_option("--scale", options.scale, "The range of your scores; results come back in it.\nDefault: 0 1")
+      ->type_name("MIN MAX")
+      ->needs(csv)
       ->group("What to measure");
-  auto* save = app.add_option("--save-prompt", options.save_prompt,
-                              "Save the prompt (features and scores, no pixels) for --prompt-file; works without images");
+  app.add_option("--pairs", options.pairs,
+                 "Use only N rows of the CSV, spread evenly over its\nsorted scores (interval sampling)")
+      ->type_name("N")
+      ->needs(csv)
+      ->check(CLI::PositiveNumber)
+      ->group("What to measure");
+  app.add_flag("--reverse-prompt", options.reverse_prompt,
+               "Turn the prompt's scores round, s becomes MIN + MAX - s:\nmeasures the opposite")
+      ->group("What to measure");
+  auto* save =
+      app.add_option("--save-prompt", options.save_prompt,
+                     "Save the prompt (features and scores, no pixels) for\n--prompt-file; works without images");
   save->type_name("FILE")->group("What to measure");
   app.add_option("--prompt-name", options.prompt_name, "Name stored in it. Default: the name of the CSV")
-      ->type_name("TEXT")->needs(save)->group("What to measure");
+      ->type_name("TEXT")
+      ->needs(save)
+      ->group("What to measure");
   app.add_option("--prompt-description", options.prompt_description, "A sentence stored in it")
-      ->type_name("TEXT")->needs(save)->group("What to measure");
+      ->type_name("TEXT")
+      ->needs(save)
+      ->group("What to measure");
   app.add_option("--weights", options.weights,
-                 "The model: a safetensors file or a PyTorch checkpoint. Default: promptiqa-compact.safetensors among "
-                 "the shipped weights")
-      ->type_name("FILE")->group("What to measure");
+                 "The model: a safetensors file or a PyTorch checkpoint.\nDefault: the shipped compact model")
+      ->type_name("FILE")
+      ->group("What to measure");
 
-  app.add_option("--json", options.json, "Write results as one JSON object with full precision; - is standard output")
-      ->type_name("FILE|-")->group("Output");
-  app.add_option("--csv", options.csv, "Write results as CSV (path,score,logit,error); - is standard output")
-      ->type_name("FILE|-")->group("Output");
-  app.add_option("--features", options.features, "Write the image features, a safetensors file: image_feature (n, M)")
-      ->type_name("FILE")->group("Output");
-  app.add_option("--sort", options.sort, "Order of the results: none (as given), score (highest first), rising")
-      ->type_name("ORDER")->check(CLI::IsMember({"none", "score", "rising"}))->group("Output");
+  app.add_option("--json", options.json, "Write results as one JSON object with full precision;\n- is standard output")
+      ->type_name("FILE|-")
+      ->group("Output");
+  app.add_option("--csv", options.csv, "Write results as CSV: path,score,logit,error;\n- is standard output")
+      ->type_name("FILE|-")
+      ->group("Output");
+  app.add_option("--features", options.features, "Write the image features, a safetensors file:\nimage_feature (n, M)")
+      ->type_name("FILE")
+      ->group("Output");
+  app.add_option("--sort", options.sort,
+                 "Order of the results: none (as given), score (highest\nfirst), rising. Default: none")
+      ->type_name("ORDER")
+      ->check(CLI::IsMember({"none", "score", "rising"}))
+      ->group("Output");
   app.add_flag("-q,--quiet", options.quiet, "No table, no notes, no progress bar; errors only")->group("Output");
 
   app.add_option("--threads", options.threads, "Threads. Default: as many as the machine has cores")
-      ->type_name("N")->check(CLI::Range(1, 1024))->group("Limits");
-  app.add_option("--batch", options.batch, "Images scored at a time. Default: 16; results do not depend on it")
-      ->type_name("N")->check(CLI::Range(1, 4096))->group("Limits");
+      ->type_name("N")
+      ->check(CLI::Range(1, 1024))
+      ->group("Limits");
+  app.add_option("--batch", options.batch, "Images scored at a time. Default: 16")
+      ->type_name("N")
+      ->check(CLI::Range(1, 4096))
+      ->group("Limits");
   app.add_option("--max-pixels", options.max_megapixels, "Refuse larger images, in megapixels. Default: 100")
-      ->type_name("MP")->check(CLI::Range(0.0, 1e6))->group("Limits");
+      ->type_name("MP")
+      ->check(CLI::Range(0.0, 1e6))
+      ->group("Limits");
   app.footer(
       "Examples:\n"
       "  score photo.jpg                                    one photograph, the general prompt\n"
@@ -110,7 +136,7 @@ inline int parse_score_options(int argc, char** argv, ScoreOptions& options) {
       throw CLI::ValidationError("images", "give at least one image or folder");
     if (options.images.empty() && !(options.json + options.csv + options.features).empty())
       throw CLI::ValidationError("images", "there is nothing to write without images");
-    if (!options.scale.empty()) promptiqa::ScoreScale{options.scale[0], options.scale[1]}.validate();
+    promptiqa::ScoreScale{options.scale.first, options.scale.second}.validate();
   } catch (const CLI::Error& error) {
     return app.exit(error) == 0 ? 0 : 2;
   } catch (const promptiqa::PromptError& error) {

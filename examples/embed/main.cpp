@@ -1,5 +1,5 @@
 // The library in ten lines: weights, a prompt, one image, one score.
-// Surprising choice: reading image files is a header of its own; a program that has pixels already needs only model.hpp.
+// Surprising choice: reading image files is a header of its own; a program that has pixels needs only model.hpp.
 #include <cstdio>
 #include <exception>
 

@@ -141,7 +141,8 @@ TEST_CASE("backends are chosen and refused by name", "[core][context]") {
     INFO(outcome);
     // Either it is there, or the error names the backend and what is missing.
     const bool there = outcome == "cpu " + name;
-    const bool refused = outcome.rfind("cpu backend " + name + ":", 0) == 0 && outcome.find("lacks ") != std::string::npos;
+    const bool refused =
+        outcome.rfind("cpu backend " + name + ":", 0) == 0 && outcome.find("lacks ") != std::string::npos;
     CHECK(there != refused);
     if (backend == CpuBackend::avx512 && there) CHECK(best == "cpu avx512");
     if (backend == CpuBackend::avx2 && refused) CHECK(best == "cpu portable");

@@ -116,7 +116,8 @@ struct Problem {
     args.v = packed ? q.data() + 2 * c : v.data();
     args.o = o.data();
     args.log_sum_exp = log_sum_exp.data();
-    backward = {args, d_o.data(), dq.data(), packed ? dq.data() + c : dk.data(), packed ? dq.data() + 2 * c : dv.data()};
+    backward = {args, d_o.data(), dq.data(), packed ? dq.data() + c : dk.data(),
+                packed ? dq.data() + 2 * c : dv.data()};
   }
 
   int64_t q_at(int64_t b, int64_t h, int64_t i) const { return b * args.q_batch + h * args.q_head + i * args.q_row; }

@@ -44,8 +44,8 @@ std::vector<Body<T>> bodies() {
   return all;
 }
 
-Conv2dGeometry geometry(int64_t batch, int64_t in, int64_t h, int64_t w, int64_t out, int64_t kh, int64_t kw, int64_t sh,
-                        int64_t sw, int64_t ph, int64_t pw) {
+Conv2dGeometry geometry(int64_t batch, int64_t in, int64_t h, int64_t w, int64_t out, int64_t kh, int64_t kw,
+                        int64_t sh, int64_t sw, int64_t ph, int64_t pw) {
   return {batch, in, h, w, out, (h + 2 * ph - kh) / sh + 1, (w + 2 * pw - kw) / sw + 1, kh, kw, sh, sw, ph, pw};
 }
 
@@ -176,9 +176,10 @@ void check_all() {
       const Problem<T> p(g, ++seed);
       const Oracle want = oracle(p, with_bias);
       for (const Body<T>& body : bodies<T>()) {
-        INFO(body.name << ": x (" << g.batch << ", " << g.in_channels << ", " << g.in_h << ", " << g.in_w << "), kernel "
-                       << g.kernel_h << " x " << g.kernel_w << ", " << g.out_channels << " channels, stride "
-                       << g.stride_h << " " << g.stride_w << ", padding " << g.pad_h << " " << g.pad_w);
+        INFO(body.name << ": x (" << g.batch << ", " << g.in_channels << ", " << g.in_h << ", " << g.in_w
+                       << "), kernel " << g.kernel_h << " x " << g.kernel_w << ", " << g.out_channels
+                       << " channels, stride " << g.stride_h << " " << g.stride_w
+                       << ", padding " << g.pad_h << " " << g.pad_w);
         Problem<T> run = p;
         run.run(body, ctx, with_bias);
         CHECK(worst(run.y, want.y) <= 1);
@@ -243,8 +244,8 @@ TEST_CASE("conv2d gives the same bits for any number of threads") {
         const auto equal = [](const std::vector<float>& a, const std::vector<float>& b) {
           return std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
         };
-        INFO(body.name << " with " << pool->size() << " threads, " << g.in_channels << " channels of " << g.in_h << " x "
-                       << g.in_w);
+        INFO(body.name << " with " << pool->size() << " threads, " << g.in_channels << " channels of " << g.in_h
+                       << " x " << g.in_w);
         CHECK((equal(first.y, other.y) && equal(first.dx, other.dx)));
         CHECK((equal(first.dweight, other.dweight) && equal(first.dbias, other.dbias)));
       }

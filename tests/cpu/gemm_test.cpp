@@ -75,7 +75,11 @@ struct Matrices {
   std::vector<T> data;
 
   Matrices(std::int64_t b, std::int64_t r, std::int64_t c, std::int64_t row_gap, T gap)
-      : batch(b), rows(r), columns(c), ld(c + row_gap), stride(r * (c + row_gap) + row_gap),
+      : batch(b),
+        rows(r),
+        columns(c),
+        ld(c + row_gap),
+        stride(r * (c + row_gap) + row_gap),
         data(static_cast<std::size_t>(b * stride + 1), gap) {}
   T& at(std::int64_t b, std::int64_t i, std::int64_t j) {
     return data[static_cast<std::size_t>(b * stride + i * ld + j)];
@@ -238,7 +242,9 @@ void check_case(const Case& test, ThreadPool& threads, std::uint64_t seed) {
 }
 
 Case random_case(Random& random, std::int64_t largest) {
-  const auto below = [&](std::int64_t n) { return static_cast<std::int64_t>(random() % static_cast<std::uint64_t>(n)); };
+  const auto below = [&](std::int64_t n) {
+    return static_cast<std::int64_t>(random() % static_cast<std::uint64_t>(n));
+  };
   Case test;
   test.m = 1 + below(largest);
   test.n = 1 + below(largest);
@@ -384,6 +390,28 @@ TEST_CASE("gemm gives the same bits for any number of threads", "[gemm]") {
       CHECK(same(run_case<T, Isa>(test, five, seed, nullptr)));
       test.serial = true;
       CHECK(same(run_case<T, Isa>(test, two, seed, nullptr)));
+    }
+  });
+}
+
+TEST_CASE("gemm gives the same bits when b is laid out in chunks of columns as when it is packed", "[gemm]") {
+  ThreadPool threads(2);
+  for_each_backend([&](auto type, auto isa) {
+    using T = decltype(type);
+    using Isa = decltype(isa);
+    if constexpr (!std::is_same_v<Isa, EigenBackend>) {
+      Case test;
+      test.m = 4 * GemmTile<T, Isa>::rows + 1;
+      test.n = 17 * GemmTile<T, Isa>::columns + 2;
+      test.k = 9 * (1 << 17) / (GemmTile<T, Isa>::columns * std::int64_t{sizeof(T)});  // a panel of b has 1.1 MB
+      test.bias = test.residual = true;
+      const auto chunked = run_case<T, Isa>(test, threads, 8, nullptr);
+      test.packed = true;
+      const auto packed = run_case<T, Isa>(test, threads, 8, nullptr);
+      INFO(Isa::name << " " << test.str());
+      CHECK(std::isfinite(static_cast<double>(chunked[0])));
+      CHECK(chunked.size() == packed.size());
+      CHECK(std::memcmp(chunked.data(), packed.data(), chunked.size() * sizeof(T)) == 0);
     }
   });
 }

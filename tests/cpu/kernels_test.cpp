@@ -543,8 +543,10 @@ TEMPLATE_TEST_CASE("permute moves every element to its place", "[cpu]", float, d
 TEMPLATE_TEST_CASE("rows are copied and nothing beside them", "[cpu]", float, double) {
   using T = TestType;
   // (rows, run, x_stride, y_stride)
-  std::vector<std::array<int64_t, 4>> shapes = {{1, 1, 1, 1}, {5, 3, 7, 4}, {300, 100, 150, 100}, {1, 300000, 300000, 300000},
-                                                {9, 33, 33, 33}, {2, 100001, 100003, 100002}, {0, 3, 3, 3}};
+  std::vector<std::array<int64_t, 4>> shapes = {{1, 1, 1, 1},         {5, 3, 7, 4},
+                                                {300, 100, 150, 100}, {1, 300000, 300000, 300000},
+                                                {9, 33, 33, 33},      {2, 100001, 100003, 100002},
+                                                {0, 3, 3, 3}};
   for (int64_t n : awkward_sizes()) shapes.push_back({4, n, n + 1, n + 2});
   for (const auto& shape : shapes) {
     const int64_t rows = shape[0], run = shape[1], x_stride = shape[2], y_stride = shape[3];
@@ -599,7 +601,8 @@ TEMPLATE_TEST_CASE("dropout repeats its mask and keeps the mean", "[cpu]", float
   const std::vector<T> x = random_values<T>(n, 29, 1, 3);
   const double p = 0.3;
   std::vector<Real> y(x.size());
-  for (int64_t i = 0; i < n; ++i) y[at(i)] = counter_uniform(42, static_cast<std::uint64_t>(i)) >= p ? x[at(i)] / (1 - p) : 0;
+  for (int64_t i = 0; i < n; ++i)
+    y[at(i)] = counter_uniform(42, static_cast<std::uint64_t>(i)) >= p ? x[at(i)] / (1 - p) : 0;
   check_everywhere<T>(
       "dropout",
       [&](const KernelTable<T>& table, const KernelContext& kc) {

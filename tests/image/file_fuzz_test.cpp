@@ -29,7 +29,8 @@ std::uint32_t crc32(const std::uint8_t* bytes, std::size_t count) {
 
 void repair_checksums(Bytes& png) {
   for (std::size_t at = 8; at + 12 <= png.size();) {
-    const std::size_t length = std::size_t{png[at]} << 24 | std::size_t{png[at + 1]} << 16 | std::size_t{png[at + 2]} << 8 | png[at + 3];
+    std::size_t length = 0;
+    for (std::size_t i = 0; i < 4; ++i) length = length << 8 | png[at + i];
     if (length > png.size() - at - 12) return;
     const std::uint32_t crc = crc32(png.data() + at + 4, length + 4);
     for (std::size_t i = 0; i < 4; ++i) png[at + 8 + length + i] = static_cast<std::uint8_t>(crc >> (24 - 8 * i));
@@ -69,7 +70,7 @@ Bytes damaged(const Bytes& original, std::mt19937& random) {
 
 TEST_CASE("load_image survives damaged files") {
   std::mt19937 random(20240607);  // mt19937's numbers are the same everywhere
-  LoadOptions options;
+  ImageOptions options;
   options.max_pixels = 1'000'000;
   std::size_t pictures = 0, errors = 0;
   for (const char* suffix : {".png", ".jpg", ".bmp", ".pgm", ".ppm", ".tga"})
@@ -100,7 +101,7 @@ TEST_CASE("load_image gives the same pixels each time for a damaged file") {
   for (int round = 0; round < 300; ++round) {
     const Bytes file = damaged(original, random);
     try {
-      LoadOptions options;
+      ImageOptions options;
       options.max_pixels = 1'000'000;
       const Image first = load_image_from_memory(file, options);
       std::vector<Bytes> dirt(20, Bytes(20000, 0xa5));  // so that recycled memory is not zero

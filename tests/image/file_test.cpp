@@ -78,7 +78,7 @@ TEST_CASE("load_image: JPEG stays within three levels of cv2.imread") {
 }
 
 TEST_CASE("load_image: orientation can be left alone") {
-  LoadOptions options;
+  ImageOptions options;
   options.apply_orientation = false;
   const Image image = load_image(image_files::folder() + "exif6.jpg", options);
   CHECK(image.width() == 24);
@@ -117,12 +117,13 @@ TEST_CASE("load_image names formats it does not read") {
     file.resize(file.size() + 40, 'x');
     INFO(c.name);
     CHECK_THROWS_AS(load_image_from_memory(file, {}, "a.bin"), ImageError);
-    CHECK_THROWS_WITH(load_image_from_memory(file, {}, "a.bin"), ContainsSubstring(c.name) && ContainsSubstring("a.bin"));
+    CHECK_THROWS_WITH(load_image_from_memory(file, {}, "a.bin"),
+                      ContainsSubstring(c.name) && ContainsSubstring("a.bin"));
   }
 }
 
 TEST_CASE("load_image: limits hold before anything is decoded") {
-  LoadOptions options;
+  ImageOptions options;
   options.max_pixels = 41 * 30 - 1;
   CHECK_THROWS_WITH(load_image(image_files::folder() + "rgb8.png", options), ContainsSubstring("41 x 30"));
   options.max_pixels = 41 * 30;
@@ -132,7 +133,7 @@ TEST_CASE("load_image: limits hold before anything is decoded") {
     INFO(name);
     CHECK_THROWS_WITH(load_image(image_files::folder() + name, options), ContainsSubstring("limit of 10 pixels"));
   }
-  options = LoadOptions{};
+  options = ImageOptions{};
   options.max_file_bytes = 100;
   CHECK_THROWS_WITH(load_image(image_files::folder() + "rgb8.png", options), ContainsSubstring("the limit is 100"));
   CHECK_THROWS_AS(load_image_from_memory(read_bytes("rgb8.png"), options), ImageError);

@@ -121,7 +121,8 @@ TEST_CASE("Image: 16-bit and float pixels may lie at odd addresses") {
   std::array<std::uint8_t, 25> raw{};
   const std::array<float, 3> values = {0.0f, 0.5f, 1.0f};
   std::memcpy(raw.data() + 1, values.data(), sizeof(values));
-  const Image image = Image::owning(std::shared_ptr<const void>(raw.data() + 1, [](const void*) {}), PixelType::f32, 1, 1, 3);
+  const std::shared_ptr<const void> odd(raw.data() + 1, [](const void*) {});
+  const Image image = Image::owning(odd, PixelType::f32, 1, 1, 3);
   CHECK(rgb_bytes(image) == std::vector<std::uint8_t>{0, 128, 255});
 }
 

@@ -22,9 +22,9 @@ std::vector<double> random_values(std::int64_t count, std::uint32_t seed) {
 
 template <class T>
 struct Gradients {
-  std::vector<T> value;                    // the result, computed while recording
+  std::vector<T> value;  // the result, computed while recording
   Shape shape;
-  std::vector<std::vector<T>> of_input;    // empty where none is asked for
+  std::vector<std::vector<T>> of_input;  // empty where none is asked for
 };
 
 /// Runs the case and its backward pass; `cotangent` is drawn from a seed. Only input `only` is watched, or all (-1).
@@ -71,8 +71,7 @@ double central_difference(Context& ctx, const OpCase& c, Inputs inputs, std::siz
   std::vector<double> ends[2];
   for (int side = 0; side < 2; ++side) {
     Inputs moved = inputs;
-    for (std::size_t i = 0; i < direction.size(); ++i)
-      moved[which].values[i] += (side ? h : -h) * direction[i];
+    for (std::size_t i = 0; i < direction.size(); ++i) moved[which].values[i] += (side ? h : -h) * direction[i];
     ends[side] = read_back(ctx, c.run(ctx, upload<double>(ctx, moved)));
   }
   const std::vector<double> cotangent = random_values(static_cast<std::int64_t>(ends[0].size()), 99);
@@ -211,6 +210,22 @@ TEST_CASE("a tensor used twice gets both gradients", "[ops][gradient]") {
   // A leaf that is the output, too.
   CHECK(gradient_of(x, {5, 6, 7}) == std::vector<double>{5, 6, 7});
   CHECK(read_back(ctx, ones) == std::vector<double>{1, 1, 1});
+}
+
+TEST_CASE("gradients that start as one buffer do not write into each other", "[ops][gradient]") {
+  Context& ctx = backends()[0].one;
+  const Tensor<double> x = ctx.from<double>(Shape{2}, {1, 2}), y = ctx.from<double>(Shape{2}, {3, 4});
+  const Tensor<double> cotangent = ctx.from<double>(Shape{2}, {5, 7});
+  Tape tape;
+  const TapeScope scope(ctx, &tape);
+  tape.watch(x);
+  tape.watch(y);
+  const Tensor<double> scaled = scale_shift(ctx, x, 10, 0);
+  const Tensor<double> sum = add(ctx, x, y);             // hands both operands the cotangent's own memory
+  tape.backward(ctx, add(ctx, sum, scaled), cotangent);  // and x gets more once sum's backward has run
+  CHECK(read_back(ctx, tape.gradient(x)) == std::vector<double>{55, 77});
+  CHECK(read_back(ctx, tape.gradient(y)) == std::vector<double>{5, 7});
+  CHECK(read_back(ctx, cotangent) == std::vector<double>{5, 7});
 }
 
 TEST_CASE("attention of a tensor with itself adds three gradients", "[ops][gradient]") {
@@ -373,7 +388,8 @@ TEST_CASE("the gradient of relu at 0 is 0, and of dropped elements too", "[ops][
   }
 }
 
-TEST_CASE("in training, batch norm's running statistics move once a forward pass and not in backward", "[ops][gradient]") {
+TEST_CASE("in training, batch norm's running statistics move once a forward pass and not in backward",
+          "[ops][gradient]") {
   Context& ctx = backends()[0].one;
   const Tensor<double> x = ctx.from<double>(Shape{4, 1}, {1, 2, 3, 6}), w = ctx.full<double>(Shape{1}, 2),
                        b = ctx.zeros<double>(Shape{1});
@@ -382,7 +398,7 @@ TEST_CASE("in training, batch norm's running statistics move once a forward pass
   const TapeScope scope(ctx, &tape);
   tape.watch(x);
   const Tensor<double> y = batch_norm_training(ctx, x, w, b, mean, variance, 1e-5, 0.5);
-  CHECK(mean.item() == Approx(1.5));                      // half of 3
+  CHECK(mean.item() == Approx(1.5));                       // half of 3
   CHECK(variance.item() == Approx(0.5 + 0.5 * 14 / 3.0));  // unbiased
   const double m = mean.item(), v = variance.item();
   tape.backward(ctx, y, ctx.full<double>(y.shape(), 1));

@@ -24,8 +24,7 @@ void check_case(const OpCase& c, const Inputs& inputs, const Reference& want) {
       poison(*ctx);
       const Tensor<T> y = c.run(*ctx, in);
       CHECK(y.shape() == want.shape);
-      const bool is_input =
-          std::any_of(in.begin(), in.end(), [&](const Tensor<T>& x) { return x.id() == y.id(); });
+      const bool is_input = std::any_of(in.begin(), in.end(), [&](const Tensor<T>& x) { return x.id() == y.id(); });
       CHECK((is_input || nothing_past_the_end(y)));  // dropout in evaluation returns its input, unpoisoned
       values[ctx == &backend.two] = read_back(*ctx, y);
       for (std::size_t i = 0; i < in.size(); ++i) {
@@ -120,6 +119,38 @@ TEST_CASE("a matrix packed for another backend is not used", "[ops]") {
   }
 }
 
+// Too large for the list: kernels may lay such a weight out in parts, each with its share of bias and residual.
+TEST_CASE("a linear layer whose weight is larger than a cache", "[ops]") {
+  const std::int64_t rows = 70, inputs = 1500, outputs = 3000;  // 18 MB of weights
+  OpCase c;
+  c.name = "large linear";
+  c.inputs = {{Shape{rows, inputs}}, {Shape{outputs, inputs}}, {Shape{outputs}}, {Shape{rows, outputs}}};
+  const Inputs in = c.draw();
+  for (Backend& backend : backends()) {
+    INFO(backend.one.kernels<float>().name);
+    std::vector<float> values[2];
+    for (Context* ctx : {&backend.one, &backend.two}) {
+      const Tensors<float> x = upload<float>(*ctx, in);
+      LinearEpilogue<float> epilogue;
+      epilogue.activation = Activation::relu;
+      epilogue.residual = &x[3];
+      values[ctx == &backend.two] = read_back(*ctx, linear(*ctx, x[0], x[1], x[2], epilogue));
+    }
+    CHECK(same_bits(values[0], values[1]));
+    Reference want(Shape{rows * outputs / 101});  // every 101st element: 101 divides neither size
+    std::vector<float> got;
+    for (std::int64_t i = 0; i < want.size(); ++i) {
+      const std::int64_t at = i * 101, row = at / outputs, column = at % outputs;
+      Sum sum;
+      for (std::int64_t k = 0; k < inputs; ++k) sum.add(Bounded(in[0][row * inputs + k]) * in[1][column * inputs + k]);
+      sum.add(in[2][column]);
+      want[i] = reference::relu(sum.get()) + in[3][at];
+      got.push_back(values[0][static_cast<std::size_t>(at)]);
+    }
+    CHECK(mismatch(got, want) == "");
+  }
+}
+
 TEST_CASE("dropout masks are uniform, repeatable and the same everywhere", "[ops]") {
   const std::int64_t n = 100000;
   std::vector<float> first;
@@ -141,7 +172,7 @@ TEST_CASE("dropout masks are uniform, repeatable and the same everywhere", "[ops
     }
     // Binomial: five standard deviations of 100000 draws are 725 at 0.7 and 791 at 0.49.
     CHECK(std::abs(static_cast<double>(kept) - 0.7 * n) < 725);
-    CHECK(std::abs(static_cast<double>(both) - 0.49 * n) < 791);   // two ops do not share a mask
+    CHECK(std::abs(static_cast<double>(both) - 0.49 * n) < 791);    // two ops do not share a mask
     CHECK(std::abs(static_cast<double>(pairs) - 0.49 * n) < 1200);  // neighbours are independent; pairs overlap
   }
 }

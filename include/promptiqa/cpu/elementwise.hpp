@@ -146,7 +146,9 @@ PROMPTIQA_ALWAYS_INLINE void binary_run(T* y, const T* a, const T* b, std::int64
     S::fill(still, *a);
     S::fill(other, *b);
     apply(still, other);
-    for_each_vector<S>(n, [&](std::int64_t i, int count) PROMPTIQA_SIMD_LAMBDA { store_some<S, T>(y + i, still, count); });
+    for_each_vector<S>(n, [&](std::int64_t i, int count) PROMPTIQA_SIMD_LAMBDA {
+      store_some<S, T>(y + i, still, count);
+    });
   }
 }
 
@@ -190,6 +192,7 @@ void binary_strided(const BinaryArgs<T>& args, const BroadcastLoops& loops) {
 
 }  // namespace detail
 
+/// The body of KernelTable::unary; see UnaryArgs.
 template <class T, class Isa>
 void unary(const KernelContext& kc, const UnaryArgs<T>& args) {
   using S = Simd<T, Isa::bytes>;
@@ -198,6 +201,7 @@ void unary(const KernelContext& kc, const UnaryArgs<T>& args) {
   });
 }
 
+/// The body of KernelTable::unary_backward; see UnaryBackwardArgs.
 template <class T, class Isa>
 void unary_backward(const KernelContext& kc, const UnaryBackwardArgs<T>& args) {
   using S = Simd<T, Isa::bytes>;
@@ -206,6 +210,7 @@ void unary_backward(const KernelContext& kc, const UnaryBackwardArgs<T>& args) {
   });
 }
 
+/// The body of KernelTable::binary; see BinaryArgs.
 template <class T, class Isa>
 void binary(const KernelContext& kc, const BinaryArgs<T>& args) {
   using S = Simd<T, Isa::bytes>;
@@ -236,6 +241,7 @@ void binary(const KernelContext& kc, const BinaryArgs<T>& args) {
   });
 }
 
+/// The body of KernelTable::dropout; see DropoutArgs.
 template <class T, class Isa>
 void dropout(const KernelContext& kc, const DropoutArgs<T>& args) {
   const T factor = static_cast<T>(1 / (1 - args.p));
@@ -247,6 +253,7 @@ void dropout(const KernelContext& kc, const DropoutArgs<T>& args) {
   });
 }
 
+/// The body of KernelTable::l1_loss; see L1LossArgs.
 template <class T, class Isa>
 void l1_loss(const KernelContext& kc, const L1LossArgs<T>& args) {
   using S = Simd<T, Isa::bytes>;
@@ -274,6 +281,7 @@ void l1_loss(const KernelContext& kc, const L1LossArgs<T>& args) {
   *args.loss = static_cast<T>(sum / static_cast<double>(args.count));
 }
 
+/// The body of KernelTable::l1_loss_backward; see L1LossBackwardArgs.
 template <class T, class Isa>
 void l1_loss_backward(const KernelContext& kc, const L1LossBackwardArgs<T>& args) {
   using S = Simd<T, Isa::bytes>;
@@ -288,6 +296,7 @@ void l1_loss_backward(const KernelContext& kc, const L1LossBackwardArgs<T>& args
   });
 }
 
+/// The body of KernelTable::fill; see FillArgs.
 template <class T, class Isa>
 void fill(const KernelContext& kc, const FillArgs<T>& args) {
   parallel_elements(kc, args.count, [&](std::int64_t begin, std::int64_t end) {
@@ -295,6 +304,7 @@ void fill(const KernelContext& kc, const FillArgs<T>& args) {
   });
 }
 
+/// The body of KernelTable::add_in_place; see AddInPlaceArgs.
 template <class T, class Isa>
 void add_in_place(const KernelContext& kc, const AddInPlaceArgs<T>& args) {
   using S = Simd<T, Isa::bytes>;

@@ -1,6 +1,6 @@
 // The matrix product of the CPU: packing, cache blocking, threads and the epilogue around the micro-kernels.
-// Surprising choice: how the product is cut up depends on its shape and the instruction set, never on the number
-// of threads, and an element of c is summed by one thread in a fixed order: any pool gives the same bits.
+// Surprising choice: threads only decide who computes which tiles. Where tiles begin and how k is cut follows from
+// the shape and the instruction set, and one thread sums a tile from front to back: any pool gives the same bits.
 //
 // c is cut into column panels (as wide as the register tile) and row panels (at most as high, all about equal, so
 // that no thin remainder is left). Few rows: each thread takes column panels and lays out what it needs of b as
@@ -19,7 +19,7 @@
 #include <promptiqa/core/thread_pool.hpp>
 #include <promptiqa/cpu/gemm_micro_kernel.hpp>
 #include <promptiqa/cpu/gemm_pack.hpp>
-#include <promptiqa/cpu/math.hpp>
+#include <promptiqa/cpu/gemm_product.hpp>
 #include <promptiqa/cpu/parallel.hpp>
 #include <promptiqa/cpu/simd.hpp>
 
@@ -32,219 +32,12 @@ inline constexpr int packed_layout = Isa::bytes * 16 + static_cast<int>(sizeof(T
 namespace detail {
 
 // Sizes for 512 KB or more of second-level cache: it holds a block of a, two passing panels of b and a few tiles.
-inline constexpr std::int64_t k_block_bytes = 2048;             // bytes of one row of a block of a, at most
 inline constexpr std::int64_t a_block_bytes = 256 * 1024;
-inline constexpr std::int64_t column_block_panels = 64;         // column panels of a block of c
-inline constexpr std::int64_t b_chunk_bytes = 16 * 1024 * 1024;  // of b laid out at a time, for the last-level cache
+inline constexpr std::int64_t column_block_panels = 64;             // column panels of a block of c
+inline constexpr std::int64_t b_chunk_bytes = 16 * 1024 * 1024;     // of b laid out at a time, for the last-level cache
+inline constexpr std::int64_t fewest_chunk_panels = 16;             // of such a chunk: a is read once for each chunk
 inline constexpr std::int64_t serial_work = std::int64_t{1} << 18;  // multiplications below which threads do not pay
 inline constexpr std::int64_t entry_work = std::int64_t{1} << 26;   // of a batch entry that one thread should do
-
-inline std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
-
-/// Begin of part i when [0, n) is cut into `parts` nearly equal ones.
-inline std::int64_t part_begin(std::int64_t i, std::int64_t n, std::int64_t parts) { return i * n / parts; }
-
-template <class T>
-PanelSource<T> a_source(const GemmArgs<T>& args) {  // lanes are rows of op(a)
-  return args.transpose_a ? PanelSource<T>{args.a, args.lda, 1} : PanelSource<T>{args.a, 1, args.lda};
-}
-template <class T>
-PanelSource<T> b_source(const T* b, std::int64_t ldb, bool transpose_b) {  // lanes are columns of op(b)
-  return transpose_b ? PanelSource<T>{b, 1, ldb} : PanelSource<T>{b, ldb, 1};
-}
-
-/// What a micro-kernel reads as b.
-template <class T>
-struct PanelView {
-  const T* data;
-  std::int64_t k_stride;
-};
-
-/// b laid out before: panel after panel, each k rows high.
-template <class T, class Isa>
-struct PackedB {
-  static constexpr bool packed = true;
-  const T* data;
-  std::int64_t k;
-
-  PanelView<T> panel(T*, std::int64_t k0, std::int64_t, std::int64_t column, std::int64_t) const {
-    constexpr int width = GemmTile<T, Isa>::columns;
-    return {data + column * k + k0 * width, width};
-  }
-};
-
-/// b laid out piece by piece, by a functor as gemm_packing takes it.
-template <class T, class Isa, class PackB>
-struct FunctorB {
-  static constexpr bool packed = false;
-  const PackB& pack;
-
-  PanelView<T> panel(T* scratch, std::int64_t k0, std::int64_t depth, std::int64_t column,
-                     std::int64_t columns) const {
-    pack(scratch, k0, depth, column, columns);
-    return {scratch, GemmTile<T, Isa>::columns};
-  }
-};
-
-/// b in memory. With `direct`, whole panels are read where they lie: packing pays when they are used again.
-template <class T, class Isa>
-struct MemoryB {
-  static constexpr bool packed = false;
-  PanelSource<T> source;
-  bool direct;
-
-  PanelView<T> panel(T* scratch, std::int64_t k0, std::int64_t depth, std::int64_t column,
-                     std::int64_t columns) const {
-    constexpr int width = GemmTile<T, Isa>::columns;
-    const PanelSource<T> from{source.data + k0 * source.k_stride + column * source.lane_stride, source.k_stride,
-                              source.lane_stride};
-    if (direct && columns == width) return {from.data, from.k_stride};
-    pack_panel<T, Isa, width>(scratch, from, depth, columns);
-    return {scratch, width};
-  }
-};
-
-/// c = activation(alpha * tile + bias) + residual + beta * c for one tile, whose first element is c[row, column].
-template <class T, class Isa>
-void finish_tile(const GemmArgs<T>& args, const T* tile, std::int64_t row, std::int64_t rows, std::int64_t column,
-                 std::int64_t columns) {
-  using S = Simd<T, Isa::bytes>;
-  using V = typename S::Vector;
-  Isa::run([&]() PROMPTIQA_SIMD_LAMBDA {
-    const T alpha = args.alpha, beta = args.beta;
-    const V zero = {};
-    for (std::int64_t i = 0; i < rows; ++i) {
-      const std::int64_t offset = (row + i) * args.ldc + column;
-      const T* sum = tile + i * GemmTile<T, Isa>::columns;
-      for_each_vector<S>(columns, [&](std::int64_t j, int count) PROMPTIQA_SIMD_LAMBDA {
-        V v, x;
-        S::load(v, sum + j);
-        v = v * alpha;
-        if (args.bias) {
-          load_some<S, T>(x, args.bias + column + j, count);
-          v = v + x;
-        }
-        if (args.activation == Activation::relu) {
-          v = v < zero ? zero : v;  // keeps NaN
-        } else if (args.activation == Activation::gelu) {
-          x = v;
-          vector_gelu(v, x);
-        }
-        if (args.residual) {
-          load_some<S, T>(x, args.residual + offset + j, count);
-          v = v + x;
-        }
-        if (beta != T(0)) {
-          load_some<S, T>(x, args.c + offset + j, count);
-          v = v + x * beta;
-        }
-        store_some<S, T>(args.c + offset + j, v, count);
-      });
-    }
-  });
-}
-
-/// One product (a batch of one) cut into panels, and the computation of any block of its c.
-template <class T, class Isa, class B>
-class Product {
- public:
-  using Tile = GemmTile<T, Isa>;
-  static constexpr std::int64_t tile_size = Tile::rows * Tile::columns;
-
-  Product(const GemmArgs<T>& args, const B& b)
-      : args_(args), b_(b), row_panels(ceil_div(args.m, Tile::rows)), column_panels(ceil_div(args.n, Tile::columns)),
-        k_blocks_(std::max<std::int64_t>(1, ceil_div(args.k * std::int64_t{sizeof(T)}, k_block_bytes))),
-        k_block_(ceil_div(args.k, k_blocks_)) {}
-
-  std::int64_t row_panel_begin(std::int64_t panel) const { return part_begin(panel, args_.m, row_panels); }
-
-  /// Rows of k that are summed before the sum goes to memory.
-  std::int64_t k_block() const { return k_block_; }
-
-  /// Lays all of a out, for blocks that are narrow. `packed` holds packed_a_bytes() bytes. Otherwise blocks read a
-  /// where it lies, or each its own copy after use_a_copies().
-  std::size_t packed_a_bytes() const { return bytes(row_panels * Tile::rows * args_.k); }
-  void pack_a(T* packed) {
-    for (std::int64_t i = 0; i < row_panels; ++i) pack_a_panel(packed + i * Tile::rows * args_.k, i, 0, args_.k);
-    packed_a_ = packed;
-  }
-  void use_a_copies() { copy_a_ = true; }
-
-  /// Scratch a call of `block` needs for so many row and column panels, in bytes.
-  std::size_t scratch_bytes(std::int64_t rows, std::int64_t columns) const {
-    return bytes(panel_size() + sums_size(rows, columns) + (copy_a_ ? rows * Tile::rows * k_block_ : 0));
-  }
-
-  /// Computes row panels [row_begin, row_end) x column panels [column_begin, column_end) of c.
-  void block(std::int64_t row_begin, std::int64_t row_end, std::int64_t column_begin, std::int64_t column_end,
-             T* scratch) const {
-    alignas(64) T local[tile_size];
-    T* const sums = scratch + panel_size();
-    T* const a_copy = sums + sums_size(row_end - row_begin, column_end - column_begin);
-    for (std::int64_t part = 0; part < k_blocks_; ++part) {
-      const std::int64_t k0 = part_begin(part, args_.k, k_blocks_);
-      const std::int64_t depth = part_begin(part + 1, args_.k, k_blocks_) - k0;
-      T* tile = k_blocks_ > 1 ? sums : local;
-      if (copy_a_)
-        for (std::int64_t i = row_begin; i < row_end; ++i)
-          pack_a_panel(a_copy + (i - row_begin) * Tile::rows * k_block_, i, k0, depth);
-      for (std::int64_t panel = column_begin; panel < column_end; ++panel) {
-        const std::int64_t column = panel * Tile::columns;
-        const std::int64_t columns = std::min<std::int64_t>(Tile::columns, args_.n - column);
-        const PanelView<T> b = b_.panel(scratch, k0, depth, column, columns);
-        // The next panel comes from far away: it is asked for in equal portions while this one is worked on.
-        const T* next = b.data;
-        std::int64_t next_step = 0;
-        if (B::packed && panel + 1 < column_end) {
-          next = b.data + args_.k * Tile::columns;
-          next_step = ceil_div(Tile::columns, row_end - row_begin);
-        }
-        for (std::int64_t row_panel = row_begin; row_panel < row_end; ++row_panel) {
-          const std::int64_t row = row_panel_begin(row_panel), rows = row_panel_begin(row_panel + 1) - row;
-          MicroKernelArgs<T> call{depth, nullptr, 1, Tile::rows, b.data, b.k_stride, tile, part > 0, next, next_step};
-          next += next_step * depth;
-          if (copy_a_) {
-            call.a = a_copy + (row_panel - row_begin) * Tile::rows * k_block_;
-          } else if (packed_a_) {
-            call.a = packed_a_ + (row_panel * args_.k + k0) * Tile::rows;
-          } else {
-            const PanelSource<T> a = a_source(args_);
-            call.a = a.data + row * a.lane_stride + k0 * a.k_stride;
-            call.a_row = a.lane_stride;
-            call.a_k = a.k_stride;
-          }
-          micro_kernels<T, Isa>[rows - 1][columns > Tile::width ? 1 : 0](call);
-          if (part + 1 == k_blocks_) finish_tile<T, Isa>(args_, tile, row, rows, column, columns);
-          if (k_blocks_ > 1) tile += tile_size;
-        }
-      }
-    }
-  }
-
- private:
-  static std::size_t bytes(std::int64_t elements) { return static_cast<std::size_t>(elements) * sizeof(T); }
-  std::int64_t panel_size() const { return B::packed ? 0 : k_block_ * Tile::columns; }
-  std::int64_t sums_size(std::int64_t rows, std::int64_t columns) const {
-    return k_blocks_ > 1 ? rows * columns * tile_size : 0;
-  }
-  void pack_a_panel(T* panel, std::int64_t row_panel, std::int64_t k0, std::int64_t depth) const {
-    const std::int64_t row = row_panel_begin(row_panel);
-    PanelSource<T> source = a_source(args_);
-    source.data += row * source.lane_stride + k0 * source.k_stride;
-    pack_panel<T, Isa, Tile::rows>(panel, source, depth, row_panel_begin(row_panel + 1) - row);
-  }
-
-  const GemmArgs<T>& args_;
-  const B& b_;
-  const T* packed_a_ = nullptr;
-  bool copy_a_ = false;
-
- public:
-  const std::int64_t row_panels, column_panels;
-
- private:
-  const std::int64_t k_blocks_, k_block_;
-};
 
 /// body(i) for i in [0, count), on the pool or, without one, on this thread.
 template <class Body>
@@ -313,8 +106,8 @@ void product_of_packed(ThreadPool* pool, MemoryPool& memory, const GemmArgs<T>& 
   if (worth_packing_a(args, product.column_panels)) product.use_a_copies();
   const std::int64_t block_rows = std::clamp<std::int64_t>(
       a_block_bytes / (std::max<std::int64_t>(1, product.k_block()) * rows * std::int64_t{sizeof(T)}), 1, 32);
-  const Blocks blocks =
-      choose_blocks(product.row_panels, product.column_panels, block_rows, column_block_panels, pool ? pool->size() : 1);
+  const Blocks blocks = choose_blocks(product.row_panels, product.column_panels, block_rows, column_block_panels,
+                                      pool ? pool->size() : 1);
   // Neighbouring tasks share columns, so that panels of b are read from main memory once.
   for_each_task(pool, blocks.down * blocks.across, [&](std::int64_t task) {
     const std::int64_t i = task % blocks.down, j = task / blocks.down;
@@ -322,8 +115,7 @@ void product_of_packed(ThreadPool* pool, MemoryPool& memory, const GemmArgs<T>& 
     const std::int64_t row_end = part_begin(i + 1, product.row_panels, blocks.down);
     const std::int64_t column_begin = part_begin(j, product.column_panels, blocks.across);
     const std::int64_t column_end = part_begin(j + 1, product.column_panels, blocks.across);
-    const StorageRef scratch =
-        memory.allocate(product.scratch_bytes(row_end - row_begin, column_end - column_begin));
+    const StorageRef scratch = memory.allocate(product.scratch_bytes(row_end - row_begin, column_end - column_begin));
     product.block(row_begin, row_end, column_begin, column_end, static_cast<T*>(scratch->data));
   });
 }
@@ -337,7 +129,8 @@ void product_by_blocks(ThreadPool* pool, MemoryPool& memory, const GemmArgs<T>& 
     constexpr std::int64_t width = GemmTile<T, Isa>::columns;
     const std::int64_t panels = ceil_div(args.n, width);
     const std::int64_t panel_bytes = std::max<std::int64_t>(1, args.k * width * std::int64_t{sizeof(T)});
-    const std::int64_t chunk = std::min(panels, std::max(column_block_panels, b_chunk_bytes / panel_bytes));
+    const std::int64_t most = std::max(fewest_chunk_panels, b_chunk_bytes / panel_bytes);
+    const std::int64_t chunk = ceil_div(panels, ceil_div(panels, most));  // about equal ones
     const StorageRef packed = memory.allocate(static_cast<std::size_t>(chunk * panel_bytes));
     for (std::int64_t begin = 0; begin < panels; begin += chunk) {
       const std::int64_t first = begin * width;
@@ -360,7 +153,8 @@ template <class T, class Isa, class B>
 void product(ThreadPool* pool, MemoryPool& memory, const GemmArgs<T>& args, const B& b) {
   if (args.m <= 0 || args.n <= 0) return;
   if (pool && (pool->size() == 1 || args.m * args.n * std::max<std::int64_t>(1, args.k) < serial_work)) pool = nullptr;
-  const bool few_rows = args.m <= 4 * GemmTile<T, Isa>::rows || args.m * args.k * std::int64_t{sizeof(T)} <= a_block_bytes;
+  const bool few_rows =
+      args.m <= 4 * GemmTile<T, Isa>::rows || args.m * args.k * std::int64_t{sizeof(T)} <= a_block_bytes;
   if (few_rows)
     product_by_columns<T, Isa>(pool, memory, args, b);
   else

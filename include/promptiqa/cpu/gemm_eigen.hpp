@@ -49,7 +49,8 @@ void with_operand(const T* x, std::int64_t ld, bool transpose, std::int64_t rows
 template <class T>
 T activate(Activation activation, T x) {
   if (activation == Activation::relu) return x < T(0) ? T(0) : x;
-  if (activation == Activation::gelu) return (x < T(-40) ? T(-40) : x) * (T(0.5) * std::erfc(x * T(-0.70710678118654752440)));
+  if (activation == Activation::gelu)
+    return (x < T(-40) ? T(-40) : x) * (T(0.5) * std::erfc(x * T(-0.70710678118654752440)));
   return x;
 }
 

@@ -82,7 +82,7 @@ PROMPTIQA_ALWAYS_INLINE void store_tile(const MicroKernelArgs<T>& args,
 
 template <class V, class T>
 PROMPTIQA_ALWAYS_INLINE void broadcast_portable(V& v, const T* p) {
-  for (int i = 0; i < 16 / static_cast<int>(sizeof(T)); ++i) v[i] = *p;
+  v = *p - V{};
 }
 template <class V>
 PROMPTIQA_ALWAYS_INLINE void multiply_add_portable(V& sum, const V& a, const V& b) {
@@ -91,7 +91,7 @@ PROMPTIQA_ALWAYS_INLINE void multiply_add_portable(V& sum, const V& a, const V& 
 
 template <int Vectors, class T, class V, std::size_t Size, std::size_t... I>
 PROMPTIQA_ALWAYS_INLINE void row_portable(V (&sum)[Size], const T* a, const V (&b)[2], std::size_t row,
-                                            std::index_sequence<I...>) {
+                                          std::index_sequence<I...>) {
   V x;
   broadcast_portable(x, a);
   (multiply_add_portable(sum[row * Vectors + I], x, b[I]), ...);
@@ -121,21 +121,23 @@ void micro_kernel_portable(const MicroKernelArgs<T>& args, std::index_sequence<R
 PROMPTIQA_TARGET_AVX2 PROMPTIQA_ALWAYS_INLINE void broadcast_avx2(Simd<float, 32>::Vector& v, const float* p) {
   v = _mm256_set1_ps(*p);
 }
-PROMPTIQA_TARGET_AVX2 PROMPTIQA_ALWAYS_INLINE void multiply_add_avx2(Simd<float, 32>::Vector& sum, const Simd<float, 32>::Vector& a,
-                                              const Simd<float, 32>::Vector& b) {
+PROMPTIQA_TARGET_AVX2 PROMPTIQA_ALWAYS_INLINE void multiply_add_avx2(Simd<float, 32>::Vector& sum,
+                                                                     const Simd<float, 32>::Vector& a,
+                                                                     const Simd<float, 32>::Vector& b) {
   sum = _mm256_fmadd_ps(a, b, sum);
 }
 PROMPTIQA_TARGET_AVX2 PROMPTIQA_ALWAYS_INLINE void broadcast_avx2(Simd<double, 32>::Vector& v, const double* p) {
   v = _mm256_set1_pd(*p);
 }
-PROMPTIQA_TARGET_AVX2 PROMPTIQA_ALWAYS_INLINE void multiply_add_avx2(Simd<double, 32>::Vector& sum, const Simd<double, 32>::Vector& a,
-                                              const Simd<double, 32>::Vector& b) {
+PROMPTIQA_TARGET_AVX2 PROMPTIQA_ALWAYS_INLINE void multiply_add_avx2(Simd<double, 32>::Vector& sum,
+                                                                     const Simd<double, 32>::Vector& a,
+                                                                     const Simd<double, 32>::Vector& b) {
   sum = _mm256_fmadd_pd(a, b, sum);
 }
 
 template <int Vectors, class T, class V, std::size_t Size, std::size_t... I>
-PROMPTIQA_TARGET_AVX2 PROMPTIQA_ALWAYS_INLINE void row_avx2(V (&sum)[Size], const T* a, const V (&b)[2], std::size_t row,
-                                            std::index_sequence<I...>) {
+PROMPTIQA_TARGET_AVX2 PROMPTIQA_ALWAYS_INLINE void row_avx2(V (&sum)[Size], const T* a, const V (&b)[2],
+                                                            std::size_t row, std::index_sequence<I...>) {
   V x;
   broadcast_avx2(x, a);
   (multiply_add_avx2(sum[row * Vectors + I], x, b[I]), ...);
@@ -151,7 +153,7 @@ PROMPTIQA_TARGET_AVX2 void micro_kernel_avx2(const MicroKernelArgs<T>& args, std
     S::load(b[0], next_b);
     if constexpr (Vectors == 2) S::load(b[1], next_b + S::width);
     (row_avx2<Vectors>(sum, a.p[R / 3] + static_cast<std::int64_t>(R % 3) * args.a_row, b, R,
-                           std::make_index_sequence<Vectors>()),
+                       std::make_index_sequence<Vectors>()),
      ...);
     a.advance(args.a_k, std::make_index_sequence<(sizeof...(R) + 2) / 3>());
     next_b += args.b_k;
@@ -164,21 +166,23 @@ PROMPTIQA_TARGET_AVX2 void micro_kernel_avx2(const MicroKernelArgs<T>& args, std
 PROMPTIQA_TARGET_AVX512 PROMPTIQA_ALWAYS_INLINE void broadcast_avx512(Simd<float, 64>::Vector& v, const float* p) {
   v = _mm512_set1_ps(*p);
 }
-PROMPTIQA_TARGET_AVX512 PROMPTIQA_ALWAYS_INLINE void multiply_add_avx512(Simd<float, 64>::Vector& sum, const Simd<float, 64>::Vector& a,
-                                              const Simd<float, 64>::Vector& b) {
+PROMPTIQA_TARGET_AVX512 PROMPTIQA_ALWAYS_INLINE void multiply_add_avx512(Simd<float, 64>::Vector& sum,
+                                                                         const Simd<float, 64>::Vector& a,
+                                                                         const Simd<float, 64>::Vector& b) {
   sum = _mm512_fmadd_ps(a, b, sum);
 }
 PROMPTIQA_TARGET_AVX512 PROMPTIQA_ALWAYS_INLINE void broadcast_avx512(Simd<double, 64>::Vector& v, const double* p) {
   v = _mm512_set1_pd(*p);
 }
-PROMPTIQA_TARGET_AVX512 PROMPTIQA_ALWAYS_INLINE void multiply_add_avx512(Simd<double, 64>::Vector& sum, const Simd<double, 64>::Vector& a,
-                                              const Simd<double, 64>::Vector& b) {
+PROMPTIQA_TARGET_AVX512 PROMPTIQA_ALWAYS_INLINE void multiply_add_avx512(Simd<double, 64>::Vector& sum,
+                                                                         const Simd<double, 64>::Vector& a,
+                                                                         const Simd<double, 64>::Vector& b) {
   sum = _mm512_fmadd_pd(a, b, sum);
 }
 
 template <int Vectors, class T, class V, std::size_t Size, std::size_t... I>
-PROMPTIQA_TARGET_AVX512 PROMPTIQA_ALWAYS_INLINE void row_avx512(V (&sum)[Size], const T* a, const V (&b)[2], std::size_t row,
-                                            std::index_sequence<I...>) {
+PROMPTIQA_TARGET_AVX512 PROMPTIQA_ALWAYS_INLINE void row_avx512(V (&sum)[Size], const T* a, const V (&b)[2],
+                                                                std::size_t row, std::index_sequence<I...>) {
   V x;
   broadcast_avx512(x, a);
   (multiply_add_avx512(sum[row * Vectors + I], x, b[I]), ...);
@@ -194,7 +198,7 @@ PROMPTIQA_TARGET_AVX512 void micro_kernel_avx512(const MicroKernelArgs<T>& args,
     S::load(b[0], next_b);
     if constexpr (Vectors == 2) S::load(b[1], next_b + S::width);
     (row_avx512<Vectors>(sum, a.p[R / 3] + static_cast<std::int64_t>(R % 3) * args.a_row, b, R,
-                           std::make_index_sequence<Vectors>()),
+                         std::make_index_sequence<Vectors>()),
      ...);
     a.advance(args.a_k, std::make_index_sequence<(sizeof...(R) + 2) / 3>());
     next_b += args.b_k;
@@ -204,7 +208,6 @@ PROMPTIQA_TARGET_AVX512 void micro_kernel_avx512(const MicroKernelArgs<T>& args,
   store_tile<T, 64, Vectors>(args, sum, std::make_index_sequence<sizeof...(R) * Vectors>());
 }
 #endif
-
 
 template <class T, class Isa, int Vectors, std::size_t... R>
 void micro_kernel(const MicroKernelArgs<T>& args) {

@@ -120,6 +120,7 @@ PROMPTIQA_ALWAYS_INLINE void layer_norm_parameter_columns(const LayerNormBackwar
 
 }  // namespace detail
 
+/// The body of KernelTable::layer_norm; see LayerNormArgs.
 template <class T, class Isa>
 void layer_norm(const KernelContext& kc, const LayerNormArgs<T>& args) {
   using S = Simd<T, Isa::bytes>;
@@ -130,6 +131,7 @@ void layer_norm(const KernelContext& kc, const LayerNormArgs<T>& args) {
   });
 }
 
+/// The body of KernelTable::layer_norm_backward; see LayerNormBackwardArgs.
 template <class T, class Isa>
 void layer_norm_backward(const KernelContext& kc, const LayerNormBackwardArgs<T>& args) {
   using S = Simd<T, Isa::bytes>;
@@ -244,6 +246,7 @@ PROMPTIQA_ALWAYS_INLINE void batch_norm_backward_channel(const BatchNormBackward
 
 }  // namespace detail
 
+/// The body of KernelTable::batch_norm; see BatchNormArgs.
 template <class T, class Isa>
 void batch_norm(const KernelContext& kc, const BatchNormArgs<T>& args) {
   using S = Simd<T, Isa::bytes>;
@@ -255,6 +258,7 @@ void batch_norm(const KernelContext& kc, const BatchNormArgs<T>& args) {
                 });
 }
 
+/// The body of KernelTable::batch_norm_backward; see BatchNormBackwardArgs.
 template <class T, class Isa>
 void batch_norm_backward(const KernelContext& kc, const BatchNormBackwardArgs<T>& args) {
   using S = Simd<T, Isa::bytes>;

@@ -30,19 +30,6 @@ PROMPTIQA_ALWAYS_INLINE void unroll(Body&& body) {
   unroll_over(body, std::make_integer_sequence<int, N>{});
 }
 
-template <class V, class T, int... I>
-PROMPTIQA_ALWAYS_INLINE void broadcast_lanes(V& v, const T& x, std::integer_sequence<int, I...>) {
-  const T lanes[] = {(static_cast<void>(I), x)...};
-  std::memcpy(&v, lanes, sizeof(V));
-}
-
-/// v = x in every lane. Spelt as an array because g++ turns x - V{} into one masked insert per lane when the
-/// calling lambda's own target has no such vectors.
-template <class V, class T>
-PROMPTIQA_ALWAYS_INLINE void broadcast(V& v, const T& x) {
-  broadcast_lanes(v, x, std::make_integer_sequence<int, static_cast<int>(sizeof(V) / sizeof(T))>{});
-}
-
 /// The register tile of an instruction set: `rows` x `vectors` accumulators, sized to the register file.
 template <class T, class Isa>
 struct PanelTile {
@@ -142,14 +129,9 @@ PROMPTIQA_ALWAYS_INLINE void panel_rows(const PanelProductArgs<T>& g, const T* b
   constexpr int full = PanelTile<T, Isa>::rows;
   std::int64_t row = 0;
   for (; row + full <= g.m; row += full) panel_tile<T, Isa, full, V>(g, b, row, column, columns);
-  switch (g.m - row) {
-    case 5: panel_tile<T, Isa, 5, V>(g, b, row, column, columns); break;
-    case 4: panel_tile<T, Isa, 4, V>(g, b, row, column, columns); break;
-    case 3: panel_tile<T, Isa, 3, V>(g, b, row, column, columns); break;
-    case 2: panel_tile<T, Isa, 2, V>(g, b, row, column, columns); break;
-    case 1: panel_tile<T, Isa, 1, V>(g, b, row, column, columns); break;
-    default: break;
-  }
+  // Two tile heights are enough for what is left; each more would be another copy of the tile to compile.
+  for (; row + 2 <= g.m; row += 2) panel_tile<T, Isa, 2, V>(g, b, row, column, columns);
+  if (row < g.m) panel_tile<T, Isa, 1, V>(g, b, row, column, columns);
 }
 
 /// Computes the product on the calling thread.

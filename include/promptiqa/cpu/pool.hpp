@@ -8,6 +8,7 @@
 
 namespace promptiqa::cpu {
 
+/// The body of KernelTable::avg_pool2d; see AvgPool2dArgs.
 template <class T, class Isa>
 void avg_pool2d(const KernelContext& kc, const AvgPool2dArgs<T>& args) {
   using S = Simd<T, Isa::bytes>;
@@ -39,6 +40,7 @@ void avg_pool2d(const KernelContext& kc, const AvgPool2dArgs<T>& args) {
   });
 }
 
+/// The body of KernelTable::avg_pool2d_backward; see AvgPool2dBackwardArgs.
 template <class T, class Isa>
 void avg_pool2d_backward(const KernelContext& kc, const AvgPool2dBackwardArgs<T>& args) {
   const std::int64_t k = args.kernel, used_h = args.out_h * k, used_w = args.out_w * k;

@@ -143,6 +143,7 @@ PROMPTIQA_ALWAYS_INLINE void sum_columns(T* y, const T* x, std::int64_t axis, st
 
 }  // namespace detail
 
+/// The body of KernelTable::copy_rows; see CopyRowsArgs.
 template <class T, class Isa>
 void copy_rows(const KernelContext& kc, const CopyRowsArgs<T>& args) {
   const bool one_run = args.run == args.x_stride && args.run == args.y_stride;
@@ -152,6 +153,7 @@ void copy_rows(const KernelContext& kc, const CopyRowsArgs<T>& args) {
       [&](std::int64_t i) { return args.y + i * args.y_stride; });
 }
 
+/// The body of KernelTable::permute; see PermuteArgs.
 template <class T, class Isa>
 void permute(const KernelContext& kc, const PermuteArgs<T>& args) {
   const detail::PermuteLoops loops = detail::merge_dimensions(args);
@@ -186,6 +188,7 @@ void permute(const KernelContext& kc, const PermuteArgs<T>& args) {
                 });
 }
 
+/// The body of KernelTable::index_select; see IndexSelectArgs.
 template <class T, class Isa>
 void index_select(const KernelContext& kc, const IndexSelectArgs<T>& args) {
   detail::copy_runs<T>(
@@ -196,6 +199,7 @@ void index_select(const KernelContext& kc, const IndexSelectArgs<T>& args) {
       [&](std::int64_t i) { return args.y + i * args.inner; });
 }
 
+/// The body of KernelTable::index_select_backward; see IndexSelectBackwardArgs.
 template <class T, class Isa>
 void index_select_backward(const KernelContext& kc, const IndexSelectBackwardArgs<T>& args) {
   using S = Simd<T, Isa::bytes>;
@@ -229,6 +233,7 @@ void index_select_backward(const KernelContext& kc, const IndexSelectBackwardArg
                 });
 }
 
+/// The body of KernelTable::reduce_sum; see ReduceSumArgs.
 template <class T, class Isa>
 void reduce_sum(const KernelContext& kc, const ReduceSumArgs<T>& args) {
   using S = Simd<T, Isa::bytes>;
@@ -265,12 +270,14 @@ void reduce_sum(const KernelContext& kc, const ReduceSumArgs<T>& args) {
   });
 }
 
+/// The body of KernelTable::column_sum; see ColumnSumArgs.
 template <class T, class Isa>
 void column_sum(const KernelContext& kc, const ColumnSumArgs<T>& args) {
   static_assert(std::is_same_v<T, accumulate_t<T>>, "CPU activations are float or double");
   reduce_sum<T, Isa>(kc, {1, args.rows, args.columns, T(1), args.x, args.y});
 }
 
+/// The body of KernelTable::expand; see ExpandArgs.
 template <class T, class Isa>
 void expand(const KernelContext& kc, const ExpandArgs<T>& args) {
   using S = Simd<T, Isa::bytes>;

@@ -6,10 +6,24 @@
 
 #include <cstdint>
 #include <cstring>
+#include <utility>
 
 #include <promptiqa/core/macros.hpp>
 
 namespace promptiqa::cpu {
+
+template <class V, class T, int... I>
+PROMPTIQA_ALWAYS_INLINE void broadcast_lanes(V& v, const T& x, std::integer_sequence<int, I...>) {
+  const T lanes[] = {(static_cast<void>(I), x)...};
+  std::memcpy(&v, lanes, sizeof(V));
+}
+
+/// v = x in every lane. Spelt as an array because g++ turns x - V{} into one masked insert per lane when the
+/// calling lambda's own target has no such vectors.
+template <class V, class T>
+PROMPTIQA_ALWAYS_INLINE void broadcast(V& v, const T& x) {
+  broadcast_lanes(v, x, std::make_integer_sequence<int, static_cast<int>(sizeof(V) / sizeof(T))>{});
+}
 
 /// A vector of Bytes / sizeof(T) elements, and the same type for unaligned loads and stores.
 template <class T, int Bytes>
@@ -30,7 +44,7 @@ struct Simd {
     std::memcpy(lanes, &v, Bytes);
     for (int i = 0; i < count; ++i) p[i] = lanes[i];
   }
-  static PROMPTIQA_ALWAYS_INLINE void fill(Vector& v, T x) { v = x - Vector{}; }
+  static PROMPTIQA_ALWAYS_INLINE void fill(Vector& v, T x) { broadcast(v, x); }
 };
 
 /// Instruction sets. Isa::run(f) calls f compiled for the set; write f as `[&]() PROMPTIQA_SIMD_LAMBDA { ... }`.

@@ -42,6 +42,7 @@ PROMPTIQA_ALWAYS_INLINE void softmax_row(T* y, const T* x, std::int64_t columns,
 }
 }  // namespace detail
 
+/// The body of KernelTable::softmax; see SoftmaxArgs.
 template <class T, class Isa>
 void softmax(const KernelContext& kc, const SoftmaxArgs<T>& args) {
   using S = Simd<T, Isa::bytes>;
@@ -53,6 +54,7 @@ void softmax(const KernelContext& kc, const SoftmaxArgs<T>& args) {
   });
 }
 
+/// The body of KernelTable::softmax_backward; see SoftmaxBackwardArgs.
 template <class T, class Isa>
 void softmax_backward(const KernelContext& kc, const SoftmaxBackwardArgs<T>& args) {
   using S = Simd<T, Isa::bytes>;

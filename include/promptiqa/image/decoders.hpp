@@ -25,7 +25,7 @@ struct CheckedStream {
 /// Throws ImageError when width or height is not positive or width * height is beyond the limit.
 void check_size(const std::string& name, std::uint64_t width, std::uint64_t height, std::uint64_t max_pixels);
 
-/// Checks structure, checksums and size of a PNG file; keeps IHDR, a palette filled up to 256 entries, and the pixel data.
+/// Checks structure, checksums and size of a PNG file; keeps IHDR, the palette filled up to 256 entries, pixel data.
 CheckedStream check_png(Bytes file, const std::string& name, std::uint64_t max_pixels);
 
 /// Checks segments, tables and size of a JPEG file; keeps what decoding needs.

@@ -44,7 +44,7 @@ inline std::vector<std::uint8_t> read_file(const std::string& path, std::uint64_
   return bytes;
 }
 
-inline Image decode(Bytes file, const LoadOptions& options, const std::string& name) {
+inline Image decode(Bytes file, const ImageOptions& options, const std::string& name) {
   const FileFormat format = identify_format(file);
   switch (format) {
     case FileFormat::png: {
@@ -74,7 +74,7 @@ inline Image decode(Bytes file, const LoadOptions& options, const std::string& n
 
 }  // namespace detail
 
-PROMPTIQA_INLINE Image load_image_from_memory(std::span<const std::uint8_t> file, const LoadOptions& options,
+PROMPTIQA_INLINE Image load_image_from_memory(std::span<const std::uint8_t> file, const ImageOptions& options,
                                               const std::string& name) {
   if (file.empty()) throw ImageError(detail::image_label(name) + ": the file is empty");
   // stb_image counts bytes in int.
@@ -86,7 +86,7 @@ PROMPTIQA_INLINE Image load_image_from_memory(std::span<const std::uint8_t> file
   return options.apply_orientation ? apply_orientation(image, orientation_from_file(file)) : image;
 }
 
-PROMPTIQA_INLINE Image load_image(const std::string& path, const LoadOptions& options) {
+PROMPTIQA_INLINE Image load_image(const std::string& path, const ImageOptions& options) {
   const std::vector<std::uint8_t> file = detail::read_file(path, options.max_file_bytes);
   return load_image_from_memory(file, options, path);
 }

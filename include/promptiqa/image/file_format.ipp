@@ -1,5 +1,5 @@
 // Bodies: signatures of image files.
-// Surprising choice: HEIC and AVIF are told apart by the brands of their "ftyp" box, all of them, not the major one only.
+// Surprising choice: HEIC and AVIF are told apart by all brands of their "ftyp" box, not by the major one only.
 #pragma once
 
 #include <cctype>

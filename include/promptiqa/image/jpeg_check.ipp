@@ -82,8 +82,10 @@ class JpegChecker {
         if (!segment.starts_with(2, "Adobe") || segment.size() < 14) return false;
         adobe_ = true;
         return true;
-      case 0xc3: case 0xc5: case 0xc6: case 0xc7: case 0xcb: throw fail("lossless and hierarchical JPEG is not supported");
-      case 0xc9: case 0xca: case 0xcc: case 0xcd: case 0xce: case 0xcf: throw fail("arithmetic coding is not supported");
+      case 0xc3: case 0xc5: case 0xc6: case 0xc7:
+        throw fail("lossless and hierarchical JPEG is not supported");
+      case 0xc9: case 0xca: case 0xcb: case 0xcc: case 0xcd: case 0xce: case 0xcf:
+        throw fail("arithmetic coding is not supported");
       default: return false;
     }
   }

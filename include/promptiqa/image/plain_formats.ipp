@@ -21,7 +21,8 @@ PROMPTIQA_INLINE void check_size(const std::string& name, std::uint64_t width, s
   constexpr std::uint64_t hard_limit = 0x7fffffffu / 8;
   const std::uint64_t limit = max_pixels < hard_limit ? max_pixels : hard_limit;
   if (width > limit / height)
-    throw ImageError(image_label(name) + ": " + size + " is more than the limit of " + std::to_string(limit) + " pixels");
+    throw ImageError(image_label(name) + ": " + size + " is more than the limit of " + std::to_string(limit) +
+                     " pixels");
 }
 
 namespace bmp {
@@ -142,7 +143,8 @@ PROMPTIQA_INLINE Image decode_bmp(Bytes bytes, const std::string& name, std::uin
       }
     }
   }
-  return Image::from_vector(std::move(rgb), static_cast<int>(width), static_cast<int>(height), 3, ChannelOrder::rgb, name);
+  return Image::from_vector(std::move(rgb), static_cast<int>(width), static_cast<int>(height), 3, ChannelOrder::rgb,
+                            name);
 }
 
 PROMPTIQA_INLINE Image decode_pnm(Bytes bytes, const std::string& name, std::uint64_t max_pixels) {

@@ -57,7 +57,8 @@ PROMPTIQA_INLINE CheckedStream check_png(Bytes bytes, const std::string& name, s
   const bool fits = colour == 0   ? small_depth || depth == 8 || depth == 16
                     : colour == 3 ? small_depth || depth == 8
                                   : (colour == 2 || colour == 4 || colour == 6) && (depth == 8 || depth == 16);
-  if (!fits) throw fail("no such format: bit depth " + std::to_string(depth) + ", colour type " + std::to_string(colour));
+  if (!fits)
+    throw fail("no such format: bit depth " + std::to_string(depth) + ", colour type " + std::to_string(colour));
   if (file.u8(26) != 0 || file.u8(27) != 0 || interlace > 1) throw fail("unknown compression, filter or interlacing");
   if (file.u32be(16) > 0x7fffffffu || file.u32be(20) > 0x7fffffffu) throw fail("width or height out of range");
   check_size(name, file.u32be(16), file.u32be(20), max_pixels);

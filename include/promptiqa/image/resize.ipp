@@ -45,8 +45,9 @@ inline std::vector<CubicTaps> cubic_taps(int in_size, int out_size) {
   return taps;
 }
 
-// One row of RGB filtered along x: out[3 * i + c]. Sums go in pairs, here and below: at 512 -> 224 two values in a hundred
-// of a smooth picture lie exactly between two levels, float error decides, and this order agrees best with OpenCV.
+// One row of RGB filtered along x: out[3 * i + c]. Sums go in pairs, here and below: at 512 -> 224 two values in a
+// hundred of a smooth picture lie exactly between two levels, float error decides, and this order agrees best with
+// OpenCV's.
 inline void filter_row(const std::uint8_t* rgb, const std::vector<CubicTaps>& taps, float* out) {
   for (const CubicTaps& tap : taps) {
     const std::uint8_t* p0 = rgb + 3 * static_cast<std::size_t>(tap.index[0]);

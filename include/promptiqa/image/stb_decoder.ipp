@@ -1,15 +1,18 @@
 // The one place that knows stb_image: decodes a checked stream.
 // Surprising choice: stb_image's allocations go through an arena of the calling thread that zeroes memory, bounds the
-// size of a block, and throws. So its unchecked null pointers, leaks on error paths, uninitialised reads, failed asserts
-// and decompression bombs all end as one exception with nothing lost.
+// size of a block, and throws. So its unchecked null pointers, leaks on error paths, uninitialised reads, failed
+// asserts and decompression bombs all end as one exception with nothing lost.
 //
-// What is known against stb_image up to 2.27 (Debian 12), and why it does not reach us:
-// - GIF (CVE-2023-45661, -45662, -45664, -45666, -45667, -43281), PIC (-43898), HDR (CVE-2021-42715), PSD: compiled out.
-// - PNM (CVE-2021-42716, wrong 16-bit size) and BMP (uninitialised palette, CVE-2019-20056): compiled out, we read both.
-// - TGA (CVE-2023-45663, uninitialised rows of a truncated file): truncated files are refused before; memory is zeroed.
-// - JPEG (CVE-2021-28021 and the unbounded Huffman table): tables are checked before; CVE-2021-37789 (fractional
-//   subsampling) is fixed in 2.27. CVE-2022-28041 and -28048 are arithmetic on integers that wraps (no memory is touched);
-//   2.28 fixed it. With GCC we compile stb_image with wrapping integers; shifts by more than 31 bits of the value 0 remain.
+// What is known against stb_image 2.27 (Debian 12), and why it does not reach us:
+// - GIF (CVE-2023-45661, -45662, -45664, -45666, -45667), PIC (CVE-2023-43898), HDR (CVE-2021-42715), PSD: left out.
+// - PNM (CVE-2021-42716) and BMP (CVE-2019-20056, uninitialised palettes): compiled out; plain_formats.ipp reads both.
+// - TGA (CVE-2023-45663, uninitialised rows of a truncated file): truncated files are refused before, memory is zeroed.
+// - PNG: indices beyond the palette read uninitialised stack, and a failed allocation is not noticed when interlaced;
+//   png_check.ipp fills the palette up, the arena throws.
+// - JPEG (CVE-2021-28021, CVE-2022-28042; unbounded Huffman tables, scans that leave components out): jpeg_check.ipp
+//   checks tables and scans before, memory is zeroed. CVE-2022-28041 and -28048 are integer arithmetic that overflows
+//   without touching memory; GCC compiles stb_image with wrapping integers here, later versions check. What remains is
+//   a shift of the value 0 by 32 bits or more when coded data ends early: UBSan may report it, the result is 0.
 #pragma once
 
 #include <cstdlib>

@@ -49,13 +49,14 @@ Tensor<T> attention(Context& ctx, const Tensor<T>& q, const Tensor<T>& k, const 
   Tensor<A> lse;
   if (record) lse = ctx.allocate<A>(Shape{batch, num_heads, queries});
   AttentionArgs<T> args = detail::attention_args<T>(batch, num_heads, queries, keys, head_dim, scale, width, width);
-  args.q = q.data(), args.k = k.data(), args.v = v.data(), args.o = o.mutable_data(), args.log_sum_exp = lse.mutable_data();
+  args.q = q.data(), args.k = k.data(), args.v = v.data(), args.o = o.mutable_data(),
+  args.log_sum_exp = lse.mutable_data();
   ctx.kernels<T>().attention(ctx.kernel_context(), args);
   if (record)
     ctx.tape()->record(o, [tape = ctx.tape(), q, k, v, o, lse, args](Context& c, const Tensor<T>& d_o) {
       Tensor<T> dq = c.allocate<T>(q.shape()), dk = c.allocate<T>(k.shape()), dv = c.allocate<T>(v.shape());
-      c.kernels<T>().attention_backward(c.kernel_context(), {args, d_o.data(), dq.mutable_data(), dk.mutable_data(),
-                                                             dv.mutable_data()});
+      c.kernels<T>().attention_backward(c.kernel_context(),
+                                        {args, d_o.data(), dq.mutable_data(), dk.mutable_data(), dv.mutable_data()});
       tape->accumulate(c, q, dq);
       tape->accumulate(c, k, dk);
       tape->accumulate(c, v, dv);
@@ -75,7 +76,8 @@ Tensor<T> attention_qkv(Context& ctx, const Tensor<T>& qkv, int num_heads, doubl
   Tensor<T> o = ctx.allocate<T>(Shape{batch, rows, width});
   Tensor<A> lse;
   if (record) lse = ctx.allocate<A>(Shape{batch, num_heads, rows});
-  AttentionArgs<T> args = detail::attention_args<T>(batch, num_heads, rows, rows, head_dim, scale, 3 * width, 3 * width);
+  AttentionArgs<T> args =
+      detail::attention_args<T>(batch, num_heads, rows, rows, head_dim, scale, 3 * width, 3 * width);
   args.q = qkv.data(), args.k = args.q + width, args.v = args.q + 2 * width;
   args.o = o.mutable_data(), args.log_sum_exp = lse.mutable_data();
   ctx.kernels<T>().attention(ctx.kernel_context(), args);

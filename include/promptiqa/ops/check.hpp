@@ -26,7 +26,8 @@ template <class T>
 void check_rank(const char* op, const char* argument, const Tensor<T>& x, int rank) {
   check_present(op, argument, x);
   if (x.rank() != rank)
-    shape_error(op, std::string(argument) + " must have rank " + std::to_string(rank) + ", got shape " + x.shape().str());
+    shape_error(op,
+                std::string(argument) + " must have rank " + std::to_string(rank) + ", got shape " + x.shape().str());
 }
 
 template <class T>

@@ -30,16 +30,27 @@ Tensor<T> conv2d(Context& ctx, const Tensor<T>& x, const Tensor<T>& weight, cons
   if (room_h < 0 || room_w < 0)
     detail::shape_error("conv2d", "weight " + weight.shape().str() + " must fit x with padding " +
                                       pair(options.pad_h, options.pad_w) + ", got x " + x.shape().str());
-  const Conv2dGeometry geometry{x.dim(0), x.dim(1), x.dim(2), x.dim(3), weight.dim(0),
-                                room_h / options.stride_h + 1, room_w / options.stride_w + 1,
-                                weight.dim(2), weight.dim(3), options.stride_h, options.stride_w, options.pad_h, options.pad_w};
+  const Conv2dGeometry geometry{x.dim(0),
+                                x.dim(1),
+                                x.dim(2),
+                                x.dim(3),
+                                weight.dim(0),
+                                room_h / options.stride_h + 1,
+                                room_w / options.stride_w + 1,
+                                weight.dim(2),
+                                weight.dim(3),
+                                options.stride_h,
+                                options.stride_w,
+                                options.pad_h,
+                                options.pad_w};
   Tensor<T> y = ctx.allocate<T>(Shape{geometry.batch, geometry.out_channels, geometry.out_h, geometry.out_w});
   ctx.kernels<T>().conv2d(ctx.kernel_context(), {geometry, x.data(), weight.data(), bias.data(), y.mutable_data()});
   if (detail::recording(ctx, x, weight, bias))
     ctx.tape()->record(y, [tape = ctx.tape(), x, weight, bias, geometry](Context& c, const Tensor<T>& dy) {
       if (tape->tracks(x)) {
         Tensor<T> dx = c.allocate<T>(x.shape());
-        c.kernels<T>().conv2d_backward_data(c.kernel_context(), {geometry, dy.data(), weight.data(), dx.mutable_data()});
+        c.kernels<T>().conv2d_backward_data(c.kernel_context(),
+                                            {geometry, dy.data(), weight.data(), dx.mutable_data()});
         tape->accumulate(c, x, dx);
       }
       if (tape->tracks(weight) || tape->tracks(bias)) {

@@ -14,8 +14,8 @@ Tensor<T> unary(Context& ctx, const char* op, UnaryKind kind, const Tensor<T>& x
   check_present(op, "x", x);
   using A = accumulate_t<T>;
   Tensor<T> y = ctx.allocate<T>(x.shape());
-  ctx.kernels<T>().unary(ctx.kernel_context(), {kind, x.numel(), static_cast<A>(alpha), static_cast<A>(beta), x.data(),
-                                                y.mutable_data()});
+  ctx.kernels<T>().unary(ctx.kernel_context(),
+                         {kind, x.numel(), static_cast<A>(alpha), static_cast<A>(beta), x.data(), y.mutable_data()});
   if (recording(ctx, x)) {
     const bool needs_x = kind == UnaryKind::relu || kind == UnaryKind::gelu;
     const bool needs_y = kind == UnaryKind::sigmoid;
@@ -36,8 +36,7 @@ inline Shape broadcast_shape(const char* op, const Shape& a, const Shape& b) {
   for (int i = 0; i < rank; ++i) {
     const std::int64_t da = i < rank - a.rank() ? 1 : a[i - (rank - a.rank())];
     const std::int64_t db = i < rank - b.rank() ? 1 : b[i - (rank - b.rank())];
-    if (da != db && da != 1 && db != 1)
-      shape_error(op, "shapes " + a.str() + " and " + b.str() + " do not broadcast");
+    if (da != db && da != 1 && db != 1) shape_error(op, "shapes " + a.str() + " and " + b.str() + " do not broadcast");
     y.push_back(da == 1 ? db : da);
   }
   return y;
@@ -65,8 +64,9 @@ Tensor<T> sum_to(Context& ctx, Tensor<T> g, const Shape& to) {
     Shape reduced = g.shape();
     reduced.set(i, 1);
     Tensor<T> sum = ctx.allocate<T>(reduced);
-    ctx.kernels<T>().reduce_sum(ctx.kernel_context(), {g.shape().product(0, i), g.dim(i), g.shape().product(i + 1, g.rank()),
-                                                       accumulate_t<T>(1), g.data(), sum.mutable_data()});
+    ctx.kernels<T>().reduce_sum(ctx.kernel_context(),
+                                {g.shape().product(0, i), g.dim(i), g.shape().product(i + 1, g.rank()),
+                                 accumulate_t<T>(1), g.data(), sum.mutable_data()});
     g = sum;
   }
   return g.reshape(to);
@@ -179,8 +179,8 @@ Tensor<T> l1_loss(Context& ctx, const Tensor<T>& prediction, const Tensor<T>& ta
   if (detail::recording(ctx, prediction))
     ctx.tape()->record(loss, [tape = ctx.tape(), prediction, target](Context& c, const Tensor<T>& dloss) {
       Tensor<T> d = c.allocate<T>(prediction.shape());
-      c.kernels<T>().l1_loss_backward(c.kernel_context(), {prediction.numel(), prediction.data(), target.data(),
-                                                           dloss.data(), d.mutable_data()});
+      c.kernels<T>().l1_loss_backward(
+          c.kernel_context(), {prediction.numel(), prediction.data(), target.data(), dloss.data(), d.mutable_data()});
       tape->accumulate(c, prediction, d);
     });
   return loss;

@@ -32,14 +32,14 @@ void linear_backward(Context& ctx, Tape& tape, const Tensor<T>& x, const Tensor<
   const std::int64_t rows = x.shape().product(0, x.rank() - 1);
   if (tape.tracks(x)) {
     Tensor<T> dx = ctx.allocate<T>(x.shape());
-    kernels.gemm(ctx.kernel_context(), dense_gemm(rows, inputs, outputs, dy.data(), false, weight.data(), false,
-                                                  dx.mutable_data()));
+    kernels.gemm(ctx.kernel_context(),
+                 dense_gemm(rows, inputs, outputs, dy.data(), false, weight.data(), false, dx.mutable_data()));
     tape.accumulate(ctx, x, dx);
   }
   if (tape.tracks(weight)) {
     Tensor<T> dw = ctx.allocate<T>(weight.shape());
-    kernels.gemm(ctx.kernel_context(), dense_gemm(outputs, inputs, rows, dy.data(), true, x.data(), false,
-                                                  dw.mutable_data()));
+    kernels.gemm(ctx.kernel_context(),
+                 dense_gemm(outputs, inputs, rows, dy.data(), true, x.data(), false, dw.mutable_data()));
     tape.accumulate(ctx, weight, dw);
   }
   if (tape.tracks(bias)) {
@@ -119,8 +119,8 @@ Tensor<T> matmul(Context& ctx, const Tensor<T>& a, const Tensor<T>& b, bool tran
     bool same = a.rank() == b.rank();
     for (int i = 0; same && i < a.rank() - 2; ++i) same = a.dim(i) == b.dim(i);
     if (!same)
-      detail::shape_error("matmul", "leading dimensions of a and b must be equal, got a " + a.shape().str() + " and b " +
-                                        b.shape().str());
+      detail::shape_error("matmul", "leading dimensions of a and b must be equal, got a " + a.shape().str() +
+                                        " and b " + b.shape().str());
   }
   const std::int64_t m = a.dim(transpose_a ? -1 : -2), k = a.dim(transpose_a ? -2 : -1);
   const std::int64_t n = b.dim(transpose_b ? -2 : -1), kb = b.dim(transpose_b ? -1 : -2);
@@ -139,13 +139,14 @@ Tensor<T> matmul(Context& ctx, const Tensor<T>& a, const Tensor<T>& b, bool tran
   ctx.kernels<T>().gemm(ctx.kernel_context(), args);
 
   if (detail::recording(ctx, a, b))
-    ctx.tape()->record(y, [tape = ctx.tape(), a, b, transpose_a, transpose_b, alpha, m, n, k, batch,
-                           shared](Context& c, const Tensor<T>& dy) {
+    ctx.tape()->record(y, [tape = ctx.tape(), a, b, transpose_a, transpose_b, alpha, m, n, k, batch, shared](
+                              Context& c, const Tensor<T>& dy) {
       if (tape->tracks(a)) {
         // da = dy op(b)^T, or its transpose op(b) dy^T when a is stored transposed.
         Tensor<T> da = c.allocate<T>(a.shape());
-        GemmArgs<T> g = transpose_a ? detail::dense_gemm(k, m, n, b.data(), transpose_b, dy.data(), true, da.mutable_data())
-                                    : detail::dense_gemm(m, k, n, dy.data(), false, b.data(), !transpose_b, da.mutable_data());
+        GemmArgs<T> g = transpose_a
+                            ? detail::dense_gemm(k, m, n, b.data(), transpose_b, dy.data(), true, da.mutable_data())
+                            : detail::dense_gemm(m, k, n, dy.data(), false, b.data(), !transpose_b, da.mutable_data());
         const std::int64_t stride_b = shared ? 0 : k * n;
         g.batch = batch;
         g.stride_a = transpose_a ? stride_b : m * n;
@@ -158,8 +159,9 @@ Tensor<T> matmul(Context& ctx, const Tensor<T>& a, const Tensor<T>& b, bool tran
       if (tape->tracks(b)) {
         // db = op(a)^T dy, or its transpose; a shared b sums over the batch.
         Tensor<T> db = shared ? c.zeros<T>(b.shape()) : c.allocate<T>(b.shape());
-        GemmArgs<T> g = transpose_b ? detail::dense_gemm(n, k, m, dy.data(), true, a.data(), transpose_a, db.mutable_data())
-                                    : detail::dense_gemm(k, n, m, a.data(), !transpose_a, dy.data(), false, db.mutable_data());
+        GemmArgs<T> g = transpose_b
+                            ? detail::dense_gemm(n, k, m, dy.data(), true, a.data(), transpose_a, db.mutable_data())
+                            : detail::dense_gemm(k, n, m, a.data(), !transpose_a, dy.data(), false, db.mutable_data());
         const std::int64_t stride_left = transpose_b ? m * n : m * k, stride_right = transpose_b ? m * k : m * n;
         g.alpha = static_cast<accumulate_t<T>>(alpha);
         if (!shared) {

@@ -12,8 +12,7 @@ namespace promptiqa {
 namespace detail {
 
 inline void check_eps(const char* op, double eps) {
-  if (!(eps > 0) || !std::isfinite(eps))
-    shape_error(op, "eps must be positive and finite, got " + std::to_string(eps));
+  if (!(eps > 0) || !std::isfinite(eps)) shape_error(op, "eps must be positive and finite, got " + std::to_string(eps));
 }
 
 }  // namespace detail
@@ -31,22 +30,23 @@ Tensor<T> layer_norm(Context& ctx, const Tensor<T>& x, const Tensor<accumulate_t
   Tensor<T> y = ctx.allocate<T>(x.shape());
   Tensor<A> mean, rstd;
   if (record) mean = ctx.allocate<A>(Shape{rows}), rstd = ctx.allocate<A>(Shape{rows});
-  ctx.kernels<T>().layer_norm(ctx.kernel_context(),
-                              {rows, columns, static_cast<A>(eps), x.data(), weight.data(), bias.data(),
-                               y.mutable_data(), mean.mutable_data(), rstd.mutable_data()});
+  ctx.kernels<T>().layer_norm(
+      ctx.kernel_context(), {rows, columns, static_cast<A>(eps), x.data(), weight.data(), bias.data(), y.mutable_data(),
+                             mean.mutable_data(), rstd.mutable_data()});
   if (record)
-    ctx.tape()->record(y, [tape = ctx.tape(), x, weight, bias, mean, rstd, rows, columns](Context& c, const Tensor<T>& dy) {
-      const bool parameters = tape->tracks(weight) || tape->tracks(bias);
-      Tensor<T> dx;
-      Tensor<A> dw, db;
-      if (tape->tracks(x)) dx = c.allocate<T>(x.shape());
-      if (parameters) dw = c.allocate<A>(weight.shape()), db = c.allocate<A>(bias.shape());
-      c.kernels<T>().layer_norm_backward(c.kernel_context(),
-                                         {rows, columns, x.data(), dy.data(), weight.data(), mean.data(), rstd.data(),
-                                          dx.mutable_data(), dw.mutable_data(), db.mutable_data()});
-      if (dx) tape->accumulate(c, x, dx);
-      if (parameters) tape->accumulate(c, weight, dw), tape->accumulate(c, bias, db);
-    });
+    ctx.tape()->record(
+        y, [tape = ctx.tape(), x, weight, bias, mean, rstd, rows, columns](Context& c, const Tensor<T>& dy) {
+          const bool parameters = tape->tracks(weight) || tape->tracks(bias);
+          Tensor<T> dx;
+          Tensor<A> dw, db;
+          if (tape->tracks(x)) dx = c.allocate<T>(x.shape());
+          if (parameters) dw = c.allocate<A>(weight.shape()), db = c.allocate<A>(bias.shape());
+          c.kernels<T>().layer_norm_backward(
+              c.kernel_context(), {rows, columns, x.data(), dy.data(), weight.data(), mean.data(), rstd.data(),
+                                   dx.mutable_data(), dw.mutable_data(), db.mutable_data()});
+          if (dx) tape->accumulate(c, x, dx);
+          if (parameters) tape->accumulate(c, weight, dw), tape->accumulate(c, bias, db);
+        });
   return y;
 }
 
@@ -55,37 +55,35 @@ namespace detail {
 // Both modes: `running` holds mutable pointers that only training writes through.
 template <class T>
 Tensor<T> batch_norm(Context& ctx, const char* op, const Tensor<T>& x, const Tensor<accumulate_t<T>>& weight,
-                     const Tensor<accumulate_t<T>>& bias, accumulate_t<T>* running_mean,
-                     accumulate_t<T>* running_var, double eps, double momentum, bool training) {
+                     const Tensor<accumulate_t<T>>& bias, accumulate_t<T>* running_mean, accumulate_t<T>* running_var,
+                     double eps, double momentum, bool training) {
   using A = accumulate_t<T>;
   const std::int64_t batch = x.dim(0), channels = x.dim(1), area = x.shape().product(2, x.rank());
   check_numel(op, "weight", weight, channels);
   check_numel(op, "bias", bias, channels);
   check_eps(op, eps);
-  if (!(momentum >= 0 && momentum <= 1))
-    shape_error(op, "momentum must be in [0, 1], got " + std::to_string(momentum));
+  if (!(momentum >= 0 && momentum <= 1)) shape_error(op, "momentum must be in [0, 1], got " + std::to_string(momentum));
   if (training && batch * area < 2)
     shape_error(op, "a channel must have at least 2 values to have a variance, got x " + x.shape().str());
   const bool record = recording(ctx, x, weight, bias);
   Tensor<T> y = ctx.allocate<T>(x.shape());
   Tensor<A> mean, rstd;
   if (record || training) mean = ctx.allocate<A>(Shape{channels}), rstd = ctx.allocate<A>(Shape{channels});
-  ctx.kernels<T>().batch_norm(ctx.kernel_context(),
-                              {batch, channels, area, static_cast<A>(eps), static_cast<A>(momentum), training, x.data(),
-                               weight.data(), bias.data(), running_mean, running_var, y.mutable_data(),
-                               mean.mutable_data(), rstd.mutable_data()});
+  ctx.kernels<T>().batch_norm(
+      ctx.kernel_context(),
+      {batch, channels, area, static_cast<A>(eps), static_cast<A>(momentum), training, x.data(), weight.data(),
+       bias.data(), running_mean, running_var, y.mutable_data(), mean.mutable_data(), rstd.mutable_data()});
   if (record)
-    ctx.tape()->record(y, [tape = ctx.tape(), x, weight, bias, mean, rstd, batch, channels, area,
-                           training](Context& c, const Tensor<T>& dy) {
+    ctx.tape()->record(y, [tape = ctx.tape(), x, weight, bias, mean, rstd, batch, channels, area, training](
+                              Context& c, const Tensor<T>& dy) {
       const bool parameters = tape->tracks(weight) || tape->tracks(bias);
       Tensor<T> dx;
       Tensor<A> dw, db;
       if (tape->tracks(x)) dx = c.allocate<T>(x.shape());
       if (parameters) dw = c.allocate<A>(weight.shape()), db = c.allocate<A>(bias.shape());
-      c.kernels<T>().batch_norm_backward(c.kernel_context(),
-                                         {batch, channels, area, training, x.data(), dy.data(), weight.data(),
-                                          mean.data(), rstd.data(), dx.mutable_data(), dw.mutable_data(),
-                                          db.mutable_data()});
+      c.kernels<T>().batch_norm_backward(
+          c.kernel_context(), {batch, channels, area, training, x.data(), dy.data(), weight.data(), mean.data(),
+                               rstd.data(), dx.mutable_data(), dw.mutable_data(), db.mutable_data()});
       if (dx) tape->accumulate(c, x, dx);
       if (parameters) tape->accumulate(c, weight, dw), tape->accumulate(c, bias, db);
     });

@@ -55,8 +55,8 @@ Tensor<T> permute(Context& ctx, const Tensor<T>& x, std::span<const int> order) 
   if (!valid || seen != (1u << x.rank()) - 1) {
     std::string got;
     for (int from : order) got += (got.empty() ? "" : ", ") + std::to_string(from);
-    detail::shape_error("permute", "order must be a permutation of the dimensions of x " + x.shape().str() + ", got (" +
-                                       got + ")");
+    detail::shape_error(
+        "permute", "order must be a permutation of the dimensions of x " + x.shape().str() + ", got (" + got + ")");
   }
   Tensor<T> y = detail::permute_plain(ctx, x, order.data());
   if (detail::recording(ctx, x)) {
@@ -145,7 +145,9 @@ Tensor<T> mean(Context& ctx, const Tensor<T>& x, int axis) {
   detail::check_present("mean", "x", x);
   axis = detail::check_axis("mean", x.shape(), axis);
   const std::int64_t size = x.dim(axis);
-  if (size == 0) detail::shape_error("mean", "dimension " + std::to_string(axis) + " of x must not be empty, got shape " + x.shape().str());
+  if (size == 0)
+    detail::shape_error("mean",
+                        "dimension " + std::to_string(axis) + " of x must not be empty, got shape " + x.shape().str());
   Shape shape;
   for (int i = 0; i < x.rank(); ++i)
     if (i != axis) shape.push_back(x.dim(i));
@@ -203,9 +205,9 @@ Tensor<T> index_select(Context& ctx, const Tensor<T>& x, int axis, std::span<con
     ctx.tape()->record(y, [tape = ctx.tape(), x, picked = std::vector<std::int64_t>(indices.begin(), indices.end()),
                            outer, size, inner](Context& c, const Tensor<T>& dy) {
       Tensor<T> dx = c.allocate<T>(x.shape());
-      c.kernels<T>().index_select_backward(c.kernel_context(),
-                                           {outer, size, inner, static_cast<std::int64_t>(picked.size()), picked.data(),
-                                            dy.data(), dx.mutable_data()});
+      c.kernels<T>().index_select_backward(
+          c.kernel_context(),
+          {outer, size, inner, static_cast<std::int64_t>(picked.size()), picked.data(), dy.data(), dx.mutable_data()});
       tape->accumulate(c, x, dx);
     });
   return y;

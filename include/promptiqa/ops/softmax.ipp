@@ -17,8 +17,7 @@ Tensor<T> softmax(Context& ctx, const Tensor<T>& x, double scale) {
   if (detail::recording(ctx, x))
     ctx.tape()->record(y, [tape = ctx.tape(), x, y, rows, columns, s](Context& c, const Tensor<T>& dy) {
       Tensor<T> dx = c.allocate<T>(x.shape());
-      c.kernels<T>().softmax_backward(c.kernel_context(),
-                                      {rows, columns, s, y.data(), dy.data(), dx.mutable_data()});
+      c.kernels<T>().softmax_backward(c.kernel_context(), {rows, columns, s, y.data(), dy.data(), dx.mutable_data()});
       tape->accumulate(c, x, dx);
     });
   return y;
