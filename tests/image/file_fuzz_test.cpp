@@ -115,3 +115,38 @@ TEST_CASE("load_image gives the same pixels each time for a damaged file") {
   }
   CHECK(compared > 20);
 }
+
+TEST_CASE("load_image refuses a Huffman table of more codes than there are symbols") {
+  // 255 codes of 15 bits and 255 of 16: a possible code, but twice the room that decoders have.
+  Bytes segment = {0xff, 0xc4, 0, 0, 0x13};
+  segment.resize(segment.size() + 16 + 510);
+  segment[5 + 14] = segment[5 + 15] = 255;
+  segment[2] = static_cast<std::uint8_t>((segment.size() - 2) >> 8);
+  segment[3] = static_cast<std::uint8_t>(segment.size() - 2);
+  Bytes file = image_files::read_bytes("jpeg_gray.jpg");
+  CHECK_NOTHROW(load_image_from_memory(file));
+  file.insert(file.begin() + 2, segment.begin(), segment.end());
+  CHECK_THROWS_WITH(load_image_from_memory(file), ContainsSubstring("Huffman"));
+}
+
+TEST_CASE("load_image shows nothing of the process's memory where a JPEG has no data") {
+  // Everything behind the first restart marker is cut out: the decoder stops there and leaves the rest as it was.
+  const Bytes whole = image_files::read_bytes("jpeg_restart.jpg");
+  std::size_t restart = 0;
+  for (std::size_t i = 0; i + 1 < whole.size() && restart == 0; ++i)
+    if (whole[i] == 0xff && whole[i + 1] == 0xd0) restart = i;
+  REQUIRE(restart > 0);
+  Bytes file(whole.begin(), whole.begin() + static_cast<std::ptrdiff_t>(restart));
+  file.push_back(0xff);
+  file.push_back(0xd9);
+  std::vector<Image> images;
+  for (const std::uint8_t dirt : {0xa5, 0x3c}) {
+    std::vector<Bytes> blocks;  // of every size the decoder might ask for, so that it gets used memory
+    for (std::size_t size = 16; size < 40000; size += 16) blocks.emplace_back(size, dirt);
+    blocks.clear();
+    images.push_back(load_image_from_memory(file));
+  }
+  const auto d = image_files::difference(images[0], images[1]);
+  CHECK(d.same_size);
+  CHECK(d.largest == 0);
+}

@@ -59,7 +59,7 @@ template <class T>
 void check_training(Context& ctx, const golden::File& which) {
   const TensorFile file = golden::read(which.name);
   const Tolerance<T> allowed = tolerance<T>(which);
-  LoadOptions options;
+  ModelOptions options;
   options.training = true;
   auto model = Model<T>::from_tensors(ctx, golden::weights_of(file), options);
   const Tensor<T> images = golden::tensor<T>(ctx, file, "in.train.image");

@@ -58,10 +58,10 @@ struct ImageEncoder {
     return saving;
   }
 
-  MalProducts form_products(Context& ctx) const {
+  MalProducts form_products(Context& ctx, const WeightReleased& released) const {
     MalProducts products;
-    for (const Mal<T>& mal : mals) products.push_back(mal.form_products(ctx));
-    products.push_back(fusion_mal.form_products(ctx));
+    for (const Mal<T>& mal : mals) products.push_back(mal.form_products(ctx, released));
+    products.push_back(fusion_mal.form_products(ctx, released));
     return products;
   }
 

@@ -76,10 +76,12 @@ struct FlatAttention {
   }
 
   /// The single layer that `probabilities` may use: weight Wk^T Wq, bias Wk^T bq. Costs 2 C^3 operations.
-  Linear<T> make_query_key(Context& ctx) const {
+  Linear<T> make_query_key(Context& ctx, const WeightReleased& released) const {
     Linear<T> merged(width, width);
     merged.weight = matmul(ctx, key.weight, query.weight, true, false, 1.0);
     merged.bias = matmul(ctx, query.bias.reshape({1, width}), key.weight, false, false, 1.0).reshape({width});
+    query.release(released);
+    key.release(released);
     merged.pack(ctx, nullptr);
     merged.weight = Tensor<T>();  // only the packed form is used
     return merged;
@@ -165,7 +167,7 @@ struct Mal {
     mean_value.bias = mean(ctx, value.bias.reshape({views, tokens}), 0);
     mean_value.pack(ctx, nullptr);
     mean_value.weight = Tensor<T>();  // only the packed form is used
-    if (released) released(value.weight.data(), static_cast<std::size_t>(value.weight.numel()) * sizeof(T));
+    value.release(released);
   }
 
   void unpack() {
@@ -175,8 +177,8 @@ struct Mal {
     mean_value = Linear<T>();
   }
 
-  Products form_products(Context& ctx) const {
-    return {channel_attention.make_query_key(ctx), feature_attention.make_query_key(ctx)};
+  Products form_products(Context& ctx, const WeightReleased& released) const {
+    return {channel_attention.make_query_key(ctx, released), feature_attention.make_query_key(ctx, released)};
   }
 
   template <class V>

@@ -31,7 +31,7 @@ struct Prediction {
 };
 
 /// How weights are made ready.
-struct LoadOptions {
+struct ModelOptions {
   bool training = false;        // writable copies, nothing packed
   bool merge_products = true;   // allow the merged query-key products once they pay; off: never
 };
@@ -42,10 +42,10 @@ class Model {
   /// Reads weights, safetensors or PyTorch checkpoint (told by content), F32, F16, BF16 or F64. The configuration is
   /// the file's own, or a preset's whose names and shapes are exactly the file's. F32 tensors stay in the mapped file.
   /// Throws FileError, or WeightsError naming the file and the tensor: missing, extra, of another shape, not finite.
-  static Model load(Context& ctx, const std::string& path, const LoadOptions& options = {});
+  static Model load(Context& ctx, const std::string& path, const ModelOptions& options = {});
 
   /// The same from tensors already read.
-  static Model from_tensors(Context& ctx, const TensorFile& file, const LoadOptions& options = {});
+  static Model from_tensors(Context& ctx, const TensorFile& file, const ModelOptions& options = {});
 
   /// Fresh weights for training: weights and biases uniform in +-1/sqrt(fan in), norms 1 and 0, position embeddings
   /// normal with deviation 0.02, gammas 0. The same seed gives the same weights on every machine.
@@ -164,7 +164,6 @@ class Model {
     regression_.visit(v);
   }
 
-  void pack(Context& ctx, const WeightReleased& released);
   void renew_identity();
   void check_prompt(const Prompt& prompt) const;
   std::shared_ptr<const MalProducts> products_for(Context& ctx, std::int64_t images) const;
@@ -176,6 +175,7 @@ class Model {
   Regression<T> regression_;
   std::shared_ptr<const WeightsIdentity> identity_;
   std::unique_ptr<Lazy> lazy_;
+  WeightReleased released_;  // drops pages of the mapped file; empty when the weights are not in one
   bool merge_products_ = true;
 };
 

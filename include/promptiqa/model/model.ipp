@@ -51,12 +51,12 @@ Model<T>::Model(const ModelConfig& config)
     : config_(config), image_encoder_(config), prompt_encoder_(config), regression_(config), lazy_(std::make_unique<Lazy>()) {}
 
 template <class T>
-Model<T> Model<T>::load(Context& ctx, const std::string& path, const LoadOptions& options) {
+Model<T> Model<T>::load(Context& ctx, const std::string& path, const ModelOptions& options) {
   return from_tensors(ctx, read_tensor_file(path), options);
 }
 
 template <class T>
-Model<T> Model<T>::from_tensors(Context& ctx, const TensorFile& file, const LoadOptions& options) {
+Model<T> Model<T>::from_tensors(Context& ctx, const TensorFile& file, const ModelOptions& options) {
   const auto config_of = [&] {
     const auto stored = file.metadata.find("config");
     if (stored != file.metadata.end()) return ModelConfig::from_json(stored->second, file.path);
@@ -75,14 +75,14 @@ Model<T> Model<T>::from_tensors(Context& ctx, const TensorFile& file, const Load
   loader.check_all_used();
   model.merge_products_ = options.merge_products;
   model.renew_identity();
-  if (!options.training)
-    model.pack(ctx, [&](const void* data, std::size_t bytes) {
-      if (!file.file) return;
-      const auto all = file.file->bytes();
+  if (file.file)
+    model.released_ = [map = file.file](const void* data, std::size_t bytes) {
+      const auto all = map->bytes();
       const auto* at = static_cast<const std::byte*>(data);
       if (at >= all.data() && at + bytes <= all.data() + all.size())
-        file.file->release_pages(static_cast<std::size_t>(at - all.data()), bytes);
-    });
+        map->release_pages(static_cast<std::size_t>(at - all.data()), bytes);
+    };
+  if (!options.training) model.pack(ctx);
   return model;
 }
 
@@ -112,15 +112,10 @@ void Model<T>::renew_identity() {
 }
 
 template <class T>
-void Model<T>::pack(Context& ctx, const WeightReleased& released) {
-  image_encoder_.pack(ctx, released);
-  prompt_encoder_.pack(ctx, released);
-  regression_.pack(ctx, released);
-}
-
-template <class T>
 void Model<T>::pack(Context& ctx) {
-  pack(ctx, nullptr);
+  image_encoder_.pack(ctx, released_);
+  prompt_encoder_.pack(ctx, released_);
+  regression_.pack(ctx, released_);
 }
 
 template <class T>
@@ -168,7 +163,7 @@ std::shared_ptr<const typename Model<T>::MalProducts> Model<T>::products_for(Con
     std::lock_guard<std::mutex> lock(lazy_->guard);
     if (lazy_->products) return lazy_->products;
   }
-  auto products = std::make_shared<const MalProducts>(image_encoder_.form_products(ctx));
+  auto products = std::make_shared<const MalProducts>(image_encoder_.form_products(ctx, released_));
   std::lock_guard<std::mutex> lock(lazy_->guard);
   lazy_->products = products;
   return products;

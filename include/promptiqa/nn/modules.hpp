@@ -40,7 +40,10 @@ struct Linear {
 
   void pack(Context& ctx, const WeightReleased& released) {
     packed = PackedMatrix<T>::pack(ctx, weight, true);
-    if (released) released(weight.data(), static_cast<std::size_t>(weight.numel()) * sizeof(T));
+    release(released);
+  }
+  void release(const WeightReleased& released) const {
+    if (released && weight) released(weight.data(), static_cast<std::size_t>(weight.numel()) * sizeof(T));
   }
   void unpack() { packed = {}; }
 

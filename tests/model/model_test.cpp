@@ -1,0 +1,331 @@
+// The model as a program uses it: loading, prompts, scoring, saving, and every way a weights file can be wrong.
+// Surprising choice: the shipped compact weights are used where meaning matters, the small golden ones elsewhere.
+#include <promptiqa/core/tape.hpp>
+#include <promptiqa/io/tensor_file.hpp>
+#include <promptiqa/model.hpp>
+#include <promptiqa/ops/all.hpp>
+
+#include <unistd.h>
+
+#include <cstdio>
+#include <cstring>
+#include <limits>
+#include <random>
+
+#include "catch.hpp"
+#include "golden.hpp"
+
+using namespace promptiqa;
+
+namespace {
+
+std::string compact_path() { return std::string(PROMPTIQA_SOURCE_DIR) + "/weights/promptiqa-compact.safetensors"; }
+
+// A smooth seeded picture; `noise` 0..1 spoils it.
+Image picture(unsigned seed, double noise = 0, int side = 96) {
+  std::mt19937 random(seed);
+  std::vector<std::uint8_t> pixels(static_cast<std::size_t>(side) * side * 3);
+  const double fx = 0.02 + 0.002 * (random() % 30), fy = 0.02 + 0.002 * (random() % 30);
+  for (int y = 0; y < side; ++y)
+    for (int x = 0; x < side; ++x)
+      for (int c = 0; c < 3; ++c) {
+        const double clean = 128 + 90 * std::sin(fx * x + c) * std::cos(fy * y - c);
+        const double spoiled = clean + noise * 255 * (static_cast<double>(random() % 1000) / 1000 - 0.5);
+        pixels[static_cast<std::size_t>((y * side + x) * 3 + c)] = static_cast<std::uint8_t>(std::clamp(spoiled, 0.0, 255.0));
+      }
+  return Image::from_vector(std::move(pixels), side, side, 3);
+}
+
+std::vector<Image> pictures(unsigned count) {
+  std::vector<Image> list;
+  for (unsigned i = 0; i < count; ++i) list.push_back(picture(i, 0.1 * (i % 7)));
+  return list;
+}
+
+std::vector<float> ramp(std::size_t n) {
+  std::vector<float> scores;
+  for (std::size_t i = 0; i < n; ++i) scores.push_back((static_cast<float>(i) + 0.5f) / static_cast<float>(n));
+  return scores;
+}
+
+TensorFile tiny() { return golden::weights_of(golden::read("tiny")); }
+
+}  // namespace
+
+TEST_CASE("the shipped weights load, score and follow a reversed prompt") {
+  Context ctx = Context::cpu(2);
+  const auto model = Model<float>::load(ctx, compact_path());
+  CHECK(model.config() == ModelConfig::compact());
+  std::vector<Image> images;
+  std::vector<float> scores, reversed;
+  for (int i = 0; i < 10; ++i) {
+    images.push_back(picture(static_cast<unsigned>(i), 0.09 * i));
+    scores.push_back(0.95f - 0.1f * static_cast<float>(i));
+    reversed.push_back(1 - scores.back());
+  }
+  const Prompt prompt = model.encode_prompt(ctx, images, scores);
+  const Prompt flipped = model.with_scores(ctx, prompt, reversed);
+  const Image clean = picture(100, 0), noisy = picture(100, 0.9);
+  CHECK(model.score(ctx, clean, prompt).score > model.score(ctx, noisy, prompt).score);
+  CHECK(model.score(ctx, clean, flipped).score < model.score(ctx, noisy, flipped).score);
+  // with_scores is encode_prompt without the backbone: the same numbers.
+  const Prompt direct = model.encode_prompt(ctx, images, reversed);
+  CHECK(model.score(ctx, clean, flipped).logit == Approx(model.score(ctx, clean, direct).logit).margin(2e-6));
+}
+
+TEST_CASE("a batch, its pieces and single images agree, and so do stored features") {
+  Context ctx = Context::cpu(2);
+  ModelOptions options;
+  options.merge_products = false;  // merging begins between calls and changes the last digits
+  const auto model = Model<float>::load(ctx, compact_path(), options);
+  const std::vector<Image> images = pictures(35);  // more than one piece
+  const Prompt prompt = model.encode_prompt(ctx, std::span<const Image>(images).first(5), ramp(5));
+  const auto together = model.score(ctx, images, prompt);
+  REQUIRE(together.size() == images.size());
+  const auto stored = model.score_features(ctx, model.features(ctx, images), prompt);
+  for (std::size_t i = 0; i < images.size(); ++i) {
+    const Prediction alone = model.score(ctx, images[i], prompt);
+    CHECK(together[i].logit == Approx(alone.logit).margin(2e-6));
+    CHECK(stored[i].logit == together[i].logit);
+    CHECK(together[i].score == Approx(1 / (1 + std::exp(-together[i].logit))).margin(1e-6));
+  }
+  CHECK(model.score(ctx, std::span<const Image>(), prompt).empty());
+}
+
+TEST_CASE("predictions come back in the user's scale") {
+  Context ctx = Context::cpu(1);
+  const auto model = Model<float>::load(ctx, compact_path());
+  const std::vector<Image> images = pictures(6);
+  const std::vector<float> unit = ramp(6);
+  std::vector<float> stars;
+  for (float s : unit) stars.push_back(1 + 4 * s);
+  const Prediction a = model.score(ctx, images[2], model.encode_prompt(ctx, images, unit));
+  const Prediction b = model.score(ctx, images[2], model.encode_prompt(ctx, images, stars, {1, 5}));
+  CHECK(b.logit == Approx(a.logit).margin(5e-6));
+  CHECK(b.score == Approx(1 + 4 * a.score).margin(1e-5));
+  CHECK_THROWS_WITH(model.encode_prompt(ctx, images, unit, {1, 1}), ContainsSubstring("minimum"));
+  CHECK_THROWS_AS(model.encode_prompt(ctx, images, unit, {5, 1}), PromptError);
+}
+
+TEST_CASE("the order of the pairs does not matter, repeating one does") {
+  Context ctx = Context::cpu(1);
+  const auto model = Model<double>::load(ctx, compact_path());
+  std::vector<Image> images = pictures(4);
+  std::vector<float> scores = ramp(4);
+  const Image query = picture(50);
+  const float first = model.score(ctx, query, model.encode_prompt(ctx, images, scores)).logit;
+  std::swap(images[0], images[3]);
+  std::swap(scores[0], scores[3]);
+  CHECK(model.score(ctx, query, model.encode_prompt(ctx, images, scores)).logit == Approx(first).margin(1e-6));
+  images.push_back(images[0]);
+  scores.push_back(scores[0]);
+  CHECK(model.score(ctx, query, model.encode_prompt(ctx, images, scores)).logit != Approx(first).margin(1e-6));
+}
+
+TEST_CASE("bad prompts are refused by pair, doubtful ones warned about") {
+  Context ctx = Context::cpu(1);
+  const auto model = Model<float>::load(ctx, compact_path());
+  const std::vector<Image> images = pictures(3);
+  const auto encode = [&](std::vector<float> scores) { return model.encode_prompt(ctx, images, scores); };
+  CHECK_THROWS_WITH(encode({0.1f, std::nanf(""), 0.3f}), ContainsSubstring("pair 2 of 3"));
+  CHECK_THROWS_WITH(encode({0.1f, 0.2f, 1.5f}), ContainsSubstring("pair 3 of 3"));
+  CHECK_THROWS_WITH(encode({-0.1f, 0.2f, 0.5f}), ContainsSubstring("pair 1 of 3"));
+  CHECK_THROWS_WITH(encode({std::numeric_limits<float>::infinity(), 0, 0}), ContainsSubstring("pair 1 of 3"));
+  CHECK_THROWS_WITH(encode({0.1f, 0.2f}), ContainsSubstring("3 images and 2 scores"));
+  CHECK_THROWS_AS(model.encode_prompt(ctx, std::span<const Image>(), std::span<const float>()), PromptError);
+  const std::vector<Image> with_empty = {images[0], Image()};
+  CHECK_THROWS_AS(model.encode_prompt(ctx, with_empty, ramp(2)), ImageError);
+  CHECK_THROWS_AS(model.score(ctx, images[0], Prompt()), PromptError);
+
+  CHECK(encode({0.1f, 0.2f, 0.3f}).warnings().empty());
+  REQUIRE(encode({0.5f, 0.5f, 0.5f}).warnings().size() == 1);
+  CHECK_THAT(encode({0.5f, 0.5f, 0.5f}).warnings()[0], ContainsSubstring("all 3 scores"));
+  const Prompt single = model.encode_prompt(ctx, std::span<const Image>(images).first(1), ramp(1));
+  REQUIRE(single.warnings().size() == 1);
+  CHECK(std::isfinite(model.score(ctx, images[1], single).logit));
+}
+
+TEST_CASE("a prompt fits equal weights in another model and no others") {
+  Context ctx = Context::cpu(1);
+  const auto model = Model<float>::load(ctx, compact_path());
+  const auto same = Model<double>::load(ctx, compact_path());
+  const std::vector<Image> images = pictures(3);
+  const Prompt prompt = model.encode_prompt(ctx, images, ramp(3));
+  CHECK(model.weights_id().size() == 64);
+  CHECK(same.weights_id() == model.weights_id());
+  CHECK(same.score(ctx, images[0], prompt).logit == Approx(model.score(ctx, images[0], prompt).logit).margin(1e-4));
+  const auto other = Model<float>::create(ctx, ModelConfig::compact(), 1);
+  CHECK_THROWS_WITH(other.score(ctx, images[0], prompt), ContainsSubstring("other weights"));
+}
+
+TEST_CASE("the exact rewrites equal the plain form") {
+  Context ctx = Context::cpu(1);
+  for (const golden::File& which : golden::files) {
+    const TensorFile file = golden::read(which.name);
+    ModelOptions options;
+    const auto merging = Model<double>::from_tensors(ctx, golden::weights_of(file), options);
+    options.merge_products = false;
+    const auto unmerged = Model<double>::from_tensors(ctx, golden::weights_of(file), options);
+    const Tensor<double> images = golden::tensor<double>(ctx, file, "in.train.image");
+    Pass<double> plain;
+    plain.rewrites = false;
+    const Tensor<double> expected = unmerged.image_features(ctx, images, plain);
+    const Tensor<double> averaged = unmerged.image_features(ctx, images);
+    CHECK(golden::deviation(averaged, expected) < 1e-13);
+    // The products are formed once enough images have passed: from then on the bits differ, the numbers do not.
+    Tensor<double> merged;
+    bool formed = false;
+    for (int i = 0; i < 40 && !formed; ++i) {
+      merged = merging.image_features(ctx, images);
+      formed = std::memcmp(merged.data(), averaged.data(), static_cast<std::size_t>(merged.numel()) * sizeof(double)) != 0;
+    }
+    CHECK(formed);
+    CHECK(golden::deviation(merged, expected) < 1e-13);
+  }
+}
+
+TEST_CASE("inference allocates nothing once warm") {
+  Context ctx = Context::cpu(2);
+  const auto model = Model<float>::load(ctx, compact_path());
+  const std::vector<Image> images = pictures(12);
+  const Prompt prompt = model.encode_prompt(ctx, images, ramp(12));
+  for (int i = 0; i < 4; ++i) (void)model.score(ctx, images, prompt);
+  const std::uint64_t before = ctx.memory().system_allocations();
+  for (int i = 0; i < 4; ++i) (void)model.score(ctx, images, prompt);
+  CHECK(ctx.memory().system_allocations() == before);
+}
+
+TEST_CASE("saved weights load again, in every stored type") {
+  Context ctx = Context::cpu(1);
+  const auto model = Model<float>::from_tensors(ctx, tiny());
+  const std::string path = "/tmp/promptiqa_model_test_" + std::to_string(getpid()) + ".safetensors";
+  struct Remove {
+    std::string path;
+    ~Remove() { std::remove(path.c_str()); }
+  } remove{path};
+  for (const DType dtype : {DType::f32, DType::f64, DType::f16, DType::bf16}) {
+    model.save(path, dtype);
+    const auto again = Model<float>::load(ctx, path);
+    CHECK(again.config() == model.config());
+    const bool exact = dtype == DType::f32 || dtype == DType::f64;
+    CHECK((again.weights_id() == model.weights_id()) == exact);
+    const auto a = model.state(), b = again.state();
+    REQUIRE(a.size() == b.size());
+    // F16 keeps 11 bits of a number, BF16 8.
+    const double allowed = exact ? 0 : dtype == DType::f16 ? 5e-4 : 4e-3;
+    for (std::size_t i = 0; i < a.size(); ++i) {
+      CHECK(a[i].name == b[i].name);
+      CHECK(a[i].counter == b[i].counter);
+      if (a[i].value) CHECK(golden::deviation(b[i].value, a[i].value) <= allowed);
+    }
+  }
+}
+
+TEST_CASE("fresh weights are the same for the same seed and train") {
+  Context ctx = Context::cpu(1);
+  const TensorFile file = golden::read("stem");
+  const ModelConfig config = ModelConfig::from_json(file.metadata.at("config"), "golden");
+  auto model = Model<float>::create(ctx, config, 7);
+  CHECK(model.weights_id() == Model<float>::create(ctx, config, 7).weights_id());
+  CHECK(model.weights_id() != Model<float>::create(ctx, config, 8).weights_id());
+  const Tensor<float> images = golden::tensor<float>(ctx, file, "in.train.image");
+  const Tensor<float> scores = golden::tensor<float>(ctx, file, "in.train.score");
+  const std::string before = model.weights_id();
+  float first = 0, last = 0;
+  for (int step = 0; step < 30; ++step) {
+    Tape tape;
+    Tensor<float> loss;
+    {
+      const TapeScope recording(ctx, &tape);
+      for (const auto& p : model.parameters()) tape.watch(p.value);
+      loss = l1_loss(ctx, model.training_forward(ctx, images, scores), scores.reshape({-1}));
+    }
+    tape.backward(ctx, loss);
+    (step == 0 ? first : last) = loss.item();
+    for (auto& p : model.parameters()) {  // plain gradient descent: the trainer is a later story
+      const Tensor<float> g = tape.gradient(p.value);
+      for (std::int64_t i = 0; g && i < g.numel(); ++i) p.value.mutable_data()[i] -= 0.02f * g.data()[i];
+    }
+    model.weights_changed();
+  }
+  CHECK(last < 0.8f * first);
+  CHECK(model.weights_id() != before);
+}
+
+TEST_CASE("wrong weights files are refused by tensor") {
+  Context ctx = Context::cpu(1);
+  const auto load = [&](const TensorFile& file) { return Model<float>::from_tensors(ctx, file); };
+  const auto index = [](const TensorFile& file, const std::string& name) {
+    return static_cast<std::size_t>(file.find(name) - file.tensors.data());
+  };
+  CHECK_NOTHROW(load(tiny()));
+
+  TensorFile missing = tiny();
+  missing.tensors.erase(missing.tensors.begin() + static_cast<std::ptrdiff_t>(index(missing, "cnn.4.bias")));
+  CHECK_THROWS_WITH(load(missing), ContainsSubstring("'cnn.4.bias' is missing"));
+
+  TensorFile extra = tiny();
+  NamedTensor more = extra.tensors[0];
+  more.name = "zzz.weight";
+  extra.tensors.push_back(more);
+  CHECK_THROWS_WITH(load(extra), ContainsSubstring("zzz.weight"));
+
+  TensorFile shaped = tiny();
+  shaped.tensors[index(shaped, "norm.weight")].shape = Shape{3, 4};
+  CHECK_THROWS_WITH(load(shaped), ContainsSubstring("'norm.weight' must have shape (12), got (3, 4)"));
+
+  TensorFile integers = tiny();
+  integers.tensors[index(integers, "norm.weight")].dtype = DType::i64;
+  CHECK_THROWS_WITH(load(integers), ContainsSubstring("'norm.weight' must be of a floating-point type"));
+
+  for (const float bad : {std::nanf(""), std::numeric_limits<float>::infinity(), -std::numeric_limits<float>::infinity()}) {
+    TensorFile broken = tiny();
+    NamedTensor& target = broken.tensors[index(broken, "MALs.1.channel_attention.c_k.weight")];
+    std::vector<float> values(static_cast<std::size_t>(target.shape.numel()), 0.5f);
+    values[4321] = bad;
+    target.data = values.data();
+    target.owner = nullptr;
+    CHECK_THROWS_WITH(load(broken), ContainsSubstring("'MALs.1.channel_attention.c_k.weight'") && ContainsSubstring("4321"));
+  }
+
+  TensorFile anonymous = tiny();
+  anonymous.metadata.clear();
+  CHECK_THROWS_WITH(load(anonymous), ContainsSubstring("no config"));
+
+  TensorFile shipped = read_tensor_file(compact_path());
+  shipped.metadata.clear();  // recognised by its names and shapes
+  CHECK(load(shipped).config() == ModelConfig::compact());
+
+  CHECK_THROWS_AS(Model<float>::load(ctx, "/nonexistent/weights.safetensors"), FileError);
+}
+
+TEST_CASE("a config is checked field by field") {
+  const std::string good = ModelConfig::compact().to_json();
+  CHECK(ModelConfig::from_json(good, "f") == ModelConfig::compact());
+  CHECK(ModelConfig::from_json("{}", "f") == ModelConfig::base());
+  const auto with = [&](const std::string& from, const std::string& to) {
+    std::string json = good;
+    const auto at = json.find(from);
+    REQUIRE(at != std::string::npos);
+    return json.replace(at, from.size(), to);
+  };
+  const auto refused = [](const std::string& json, const std::string& why) {
+    INFO(json);
+    CHECK_THROWS_WITH(ModelConfig::from_json(json, "file.safetensors"),
+                      ContainsSubstring("file.safetensors: config: ") && ContainsSubstring(why));
+  };
+  refused("[1]", "JSON object");
+  refused("{", "JSON object");
+  refused(with("\"vit_dim\":128", "\"vit_dim\":\"128\""), "vit_dim has the wrong type");
+  refused(with("\"vit_dim\":128", "\"vit_dim\":130"), "multiple of vit_heads");
+  refused(with("\"vit_dim\":128", "\"vit_dim\":99999999999"), "vit_dim must be");
+  refused(with("\"vit_heads\":4", "\"vit_heads\":0"), "vit_heads");
+  refused(with("\"image_size\":224", "\"image_size\":225"), "multiple of patch_size");
+  refused(with("\"taps\":[1,3,5,7]", "\"taps\":[3,1]"), "taps must increase");
+  refused(with("\"taps\":[1,3,5,7]", "\"taps\":[8]"), "taps");
+  refused(with("\"cnn_pools\":[1,3]", "\"cnn_pools\":[1,2,1]"), "same length");
+  refused(with("\"cnn_kernels\":[3,3]", "\"cnn_kernels\":[5,3]"), "cnn_pools must be 1..1, got 3");
+  refused(with("\"stem\":\"residual\"", "\"stem\":\"magic\""), "stem must be");
+  refused(with("\"drop\":0.1", "\"drop\":1.5"), "drop");
+  refused(with("\"drop\":0.1", "\"dorp\":0.1"), "unknown field dorp");
+}
