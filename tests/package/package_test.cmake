@@ -1,7 +1,7 @@
 # Installs the library into a fresh prefix and builds examples/embed against nothing but that prefix: headers only from
 # two translation units, and with the compiled library; both must print the same score.
 # Surprising choice: optimised only lightly (-O1), because compiling the header-only program is nearly all the time.
-# cmake -DBUILD_DIR= -DSOURCE_DIR= -DWORK_DIR= -DCXX= -DGENERATOR= -DCONFIG= -DVERSION= -DSTB_DIR= -P package_test.cmake
+# cmake -DBUILD_DIR= -DSOURCE_DIR= -DWORK_DIR= -DCXX= -DGENERATOR= -DCONFIG= -DSTB_DIR= -P package_test.cmake
 cmake_minimum_required(VERSION 3.22)
 
 function(run)
