@@ -155,3 +155,11 @@ TEST_CASE("contexts can share a thread pool", "[core][context]") {
   CHECK(&a.pool() == &b.pool());
   CHECK(&a.memory() != &b.memory());
 }
+
+TEST_CASE("memory that belongs to a file is read-only") {
+  const auto values = std::make_shared<std::vector<float>>(6, 1.5f);
+  Tensor<float> t(MemoryPool::foreign(values->data(), 6 * sizeof(float), values), Shape{2, 3});
+  CHECK(t.data()[5] == 1.5f);
+  CHECK_THROWS_AS(t.mutable_data(), Error);
+  CHECK_THROWS_WITH(t.mutable_data(), ContainsSubstring("(2, 3)") && ContainsSubstring("read-only"));
+}

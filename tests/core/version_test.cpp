@@ -8,7 +8,8 @@
 
 TEST_CASE("version.hpp and the CMake project agree", "[version]") {
   CHECK(std::string(PROMPTIQA_VERSION_STRING) == PROMPTIQA_PROJECT_VERSION);
-  const std::string of_numbers = std::to_string(PROMPTIQA_VERSION_MAJOR) + "." + std::to_string(PROMPTIQA_VERSION_MINOR) +
-                                 "." + std::to_string(PROMPTIQA_VERSION_PATCH);
+  const std::string of_numbers = std::to_string(PROMPTIQA_VERSION_MAJOR) + "." +
+                                 std::to_string(PROMPTIQA_VERSION_MINOR) + "." +
+                                 std::to_string(PROMPTIQA_VERSION_PATCH);
   CHECK(of_numbers == PROMPTIQA_VERSION_STRING);
 }

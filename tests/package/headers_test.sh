@@ -10,7 +10,9 @@ for folder in "$@"; do system+=(-isystem "$folder"); done
 check() {  # HEADER COMPILER OPTION...: includes it twice, so that a missing include guard shows as well
   local header=$1
   shift
-  printf '#include <%s>\n#include <%s>\n' "$header" "$header" | "$@" || { echo "not self-contained: $header"; return 1; }
+  printf '#include <%s>\n#include <%s>\n' "$header" "$header" | "$@" && return 0
+  echo "not self-contained: $header"
+  return 1
 }
 export -f check
 

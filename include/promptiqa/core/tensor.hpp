@@ -40,8 +40,13 @@ class Tensor {
 
   /// The elements, in row-major order. On CUDA this is a device address.
   const T* data() const { return storage_ ? static_cast<const T*>(storage_->data) : nullptr; }
-  /// The same for writing: only into memory that an op has just allocated or that is a parameter.
-  T* mutable_data() { return storage_ ? static_cast<T*>(storage_->data) : nullptr; }
+  /// The same for writing: only into memory that an op has just allocated or that is a parameter. Throws Error for
+  /// memory somebody else owns (weights left in the mapped file): writing there would end the process.
+  T* mutable_data() {
+    if (storage_ && storage_->owner)
+      throw Error("tensor " + shape_.str() + ": its memory is a file's and read-only; load weights for training to change them");
+    return storage_ ? static_cast<T*>(storage_->data) : nullptr;
+  }
 
   /// The elements of a CPU tensor.
   std::span<const T> values() const { return {data(), static_cast<std::size_t>(numel())}; }

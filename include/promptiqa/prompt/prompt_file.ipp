@@ -2,8 +2,7 @@
 // Surprising choice: the ends of the scale are stored as text with nine digits, enough to give the same float back.
 #pragma once
 
-#include <cstdio>
-#include <cstdlib>
+#include <charconv>
 #include <map>
 #include <vector>
 
@@ -16,10 +15,10 @@ namespace detail {
 
 inline constexpr const char* prompt_format = "promptiqa-prompt/1";
 
+// Not printf and strtof: they would write and read "0,5" in a program with a German locale.
 inline std::string float_text(float value) {
-  char text[32];
-  std::snprintf(text, sizeof text, "%.9g", static_cast<double>(value));
-  return text;
+  char text[64];
+  return std::string(text, std::to_chars(text, text + sizeof text, value, std::chars_format::general, 9).ptr);
 }
 
 // The values of a float tensor of a prompt file, of `rank` dimensions.
@@ -65,9 +64,10 @@ PROMPTIQA_INLINE PromptFile read_prompt_file(const std::string& path) {
   };
   const auto number = [&](const char* key) {
     const std::string& value = text(key);
-    char* end = nullptr;
-    const float parsed = std::strtof(value.c_str(), &end);
-    if (value.empty() || *end != '\0')
+    float parsed = 0;
+    const char* end = value.data() + value.size();
+    const auto result = std::from_chars(value.data(), end, parsed);
+    if (result.ec != std::errc() || result.ptr != end)
       throw PromptError(path + ": metadata '" + std::string(key) + "' must be a number, got '" + value + "'");
     return parsed;
   };
