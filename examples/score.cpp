@@ -124,6 +124,21 @@ struct Scored {
   std::vector<float> features;  // of the images without error, when wanted
 };
 
+// Weights can be finite and their features not (overflow): such an image is an error row, and its features are taken out.
+void mark_not_finite(std::vector<float>& features, std::size_t width, std::vector<Result>& results, std::size_t first) {
+  std::vector<float> kept;
+  std::size_t k = 0;
+  for (std::size_t i = first; i < results.size(); ++i) {
+    if (!results[i].error.empty()) continue;
+    const auto begin = features.begin() + static_cast<std::ptrdiff_t>(width * k++), end = begin + static_cast<std::ptrdiff_t>(width);
+    if (std::all_of(begin, end, [](float x) { return std::isfinite(x); }))
+      kept.insert(kept.end(), begin, end);
+    else
+      results[i].error = "image '" + results[i].path + "': the model's features of it are not finite";
+  }
+  features = std::move(kept);
+}
+
 Scored score_all(Context& ctx, const Model& model, const Prompt& prompt, const std::vector<ImageFile>& files,
                  const ScoreOptions& options) {
   Scored scored;
@@ -139,7 +154,8 @@ Scored score_all(Context& ctx, const Model& model, const Prompt& prompt, const s
       scored.results.push_back({files[i].path, std::move(decoded.error)});
       if (scored.results.back().error.empty()) images.push_back(std::move(decoded.image));
     }
-    const std::vector<float> features = model.features(ctx, images);
+    std::vector<float> features = model.features(ctx, images);
+    mark_not_finite(features, static_cast<std::size_t>(model.config().prompt_dim), scored.results, first);
     const std::vector<promptiqa::Prediction> predictions = model.score_features(ctx, features, prompt);
     for (std::size_t i = first, k = 0; i < first + count; ++i) {
       Result& result = scored.results[i];

@@ -2,12 +2,12 @@
 // Surprising choice: blanks around a field are dropped unless they are inside quotes; spreadsheets and people add them.
 #pragma once
 
-#include <fstream>
-#include <iterator>
 #include <stdexcept>
 #include <string>
 #include <utility>
 #include <vector>
+
+#include <promptiqa/io/mapped_file.hpp>
 
 namespace examples {
 
@@ -84,17 +84,13 @@ inline std::vector<CsvRow> parse_csv(const std::string& text, const std::string&
   return rows;
 }
 
-/// The records of a file. Throws std::runtime_error when it cannot be read, or as parse_csv.
+/// The records of a file. Throws promptiqa::FileError when it cannot be read or is no regular file (a folder, pipe or
+/// device), std::runtime_error when it is over 100 MB, or as parse_csv.
 inline std::vector<CsvRow> read_csv(const std::string& path) {
-  std::string text;
-  try {
-    std::ifstream file(path, std::ios::binary);
-    if (!file) throw std::runtime_error("cannot be opened");
-    text.assign(std::istreambuf_iterator<char>(file), {});
-  } catch (const std::exception&) {  // a folder opens, but does not read
-    throw std::runtime_error(path + ": cannot be read (missing, not readable, or no file)");
-  }
-  return parse_csv(text, path);
+  const auto file = promptiqa::MappedFile::open(path);
+  const auto bytes = file->bytes();
+  if (bytes.size() > 100'000'000) throw std::runtime_error(path + ": the file is over 100 MB, too large for a CSV of pairs");
+  return parse_csv(std::string(reinterpret_cast<const char*>(bytes.data()), bytes.size()), path);
 }
 
 /// A field as it is written: quoted only when it must be.

@@ -8,6 +8,7 @@
 #include <exception>
 #include <mutex>
 #include <string>
+#include <system_error>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -32,7 +33,11 @@ class ImageStream {
   ImageStream(const std::vector<ImageFile>& files, int side, std::uint64_t max_pixels, int threads, std::size_t ahead)
       : files_(files), side_(side), max_pixels_(max_pixels), slots_(std::max<std::size_t>(ahead, 1)) {
     const auto count = std::min(files.size(), static_cast<std::size_t>(std::max(threads, 1)));
-    for (std::size_t i = 0; i < count; ++i) decoders_.emplace_back([this] { decode_all(); });
+    try {
+      for (std::size_t i = 0; i < count; ++i) decoders_.emplace_back([this] { decode_all(); });
+    } catch (const std::system_error&) {  // fewer decoders do; none do not
+      if (decoders_.empty()) throw;
+    }
   }
 
   /// Stops early if not all was read: waits for the images being decoded, no others.

@@ -24,16 +24,14 @@ inline std::string rounded_text(double value, int decimals) {
   return std::string(buffer, end.ptr);
 }
 
-/// The float that the whole text spells (also "nan" and "inf"), or nothing.
+/// The float that the whole text spells (also "nan" and "inf"), or nothing, also when no float is near it (1e400, 1e-400).
 inline std::optional<float> parse_float(const std::string& text) {
   const char* first = text.c_str();
   const char* last = first + text.size();
   if (first != last && *first == '+' && first + 1 != last && first[1] != '-') ++first;
   float value = 0;
   const auto [end, error] = std::from_chars(first, last, value);
-  if (first == last || end != last) return std::nullopt;
-  if (error == std::errc::result_out_of_range) return value;  // too small: 0; too large: caught as out of the scale
-  if (error != std::errc()) return std::nullopt;
+  if (first == last || end != last || error != std::errc()) return std::nullopt;
   return value;
 }
 

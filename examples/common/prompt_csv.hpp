@@ -74,6 +74,10 @@ inline PromptCsv read_prompt_csv(const std::string& path, const promptiqa::Score
     if (row.fields.size() <= std::max(image_column, score_column))
       throw std::runtime_error(where + ": the row has " + std::to_string(row.fields.size()) + " of the header's " +
                                std::to_string(header.fields.size()) + " columns");
+    if (row.fields.size() > header.fields.size())  // a decimal comma, most likely: 0,5 is two columns
+      throw std::runtime_error(where + ": the row has " + std::to_string(row.fields.size()) + " columns, the header " +
+                               std::to_string(header.fields.size()) +
+                               "; write decimals with a point and quote names with commas");
     const std::string& image = row.fields[image_column];
     const std::string& text = row.fields[score_column];
     if (image.empty()) throw std::runtime_error(where + ": the image is empty");

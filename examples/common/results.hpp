@@ -68,7 +68,7 @@ inline std::string table_text(const std::vector<Result>& results, float range) {
   std::size_t width = 4;
   for (const Result& r : results) width = std::max(width, text_width(printable(r.path)));
   width = std::min<std::size_t>(width, 100);
-  const int decimals = std::clamp(4 - static_cast<int>(std::floor(std::log10(range))), 0, 12);
+  const int decimals = std::clamp(4 - static_cast<int>(std::floor(std::log10(std::max(range, 1e-30f)))), 0, 12);
   std::string text;
   for (const Result& r : results) {
     const std::string path = printable(r.path);

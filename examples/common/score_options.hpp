@@ -136,6 +136,13 @@ inline int parse_score_options(int argc, char** argv, ScoreOptions& options) {
       throw CLI::ValidationError("images", "give at least one image or folder");
     if (options.images.empty() && !(options.json + options.csv + options.features).empty())
       throw CLI::ValidationError("images", "there is nothing to write without images");
+    if (!(options.max_megapixels > 0)) throw CLI::ValidationError("--max-pixels", "must be above 0");
+    std::vector<std::string> outputs;
+    for (const std::string& file : {options.json, options.csv, options.features, options.save_prompt})
+      if (!file.empty() && file != "-") outputs.push_back(file);
+    std::sort(outputs.begin(), outputs.end());
+    if (std::adjacent_find(outputs.begin(), outputs.end()) != outputs.end())
+      throw CLI::ValidationError("outputs", "two of them have the same name");
     promptiqa::ScoreScale{options.scale.first, options.scale.second}.validate();
   } catch (const CLI::Error& error) {
     return app.exit(error) == 0 ? 0 : 2;

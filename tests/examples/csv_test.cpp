@@ -31,8 +31,8 @@ TEST_CASE("CSV errors name file and line", "[csv]") {
                     ContainsSubstring("x.csv:2") && ContainsSubstring("closing quote"));
   CHECK_THROWS_WITH(parse_csv("\xFF\xFEi", "x.csv"), ContainsSubstring("UTF-16"));
   CHECK_THROWS_WITH(read_csv("no/such/file.csv"),
-                    ContainsSubstring("no/such/file.csv") && ContainsSubstring("cannot be read"));
-  CHECK_THROWS_WITH(read_csv(PROMPTIQA_TEST_DIR), ContainsSubstring("cannot be read"));  // a folder
+                    ContainsSubstring("no/such/file.csv") && ContainsSubstring("cannot open"));
+  CHECK_THROWS_WITH(read_csv(PROMPTIQA_TEST_DIR), ContainsSubstring("found a folder"));  // a folder
 }
 
 TEST_CASE("CSV fields are written so that they read back", "[csv]") {
@@ -50,5 +50,5 @@ TEST_CASE("floats survive the way through text", "[csv]") {
     CHECK(parse_float(exact_text(value)) == value);
   CHECK(parse_float("+0.5") == 0.5f);
   CHECK(rounded_text(0.75, 1).size() == 3);
-  for (const char* bad : {"", "+", "0,5", "0.5x", " 1", "+-1", "one"}) CHECK_FALSE(parse_float(bad).has_value());
+  for (const char* bad : {"", "+", "0,5", "0.5x", " 1", "+-1", "one", "1e400", "1e-400"}) CHECK_FALSE(parse_float(bad).has_value());
 }

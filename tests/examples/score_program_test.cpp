@@ -212,6 +212,9 @@ TEST_CASE("prompt errors name file, line and pair", "[score]") {
              ContainsSubstring("bad.csv:3: pair 2") && ContainsSubstring("--scale"));
   CHECK_THAT(complaint("image,score\np0.ppm\n"),
              ContainsSubstring("bad.csv:2: pair 1") && ContainsSubstring("1 of the header's 2"));
+  CHECK_THAT(complaint("image,score\np0.ppm,0,5\n"),
+             ContainsSubstring("bad.csv:2: pair 1") && ContainsSubstring("3 columns, the header 2"));
+  CHECK_THAT(complaint("image,score\np0.ppm,1e-400\n"), ContainsSubstring("bad.csv:2: pair 1"));
   CHECK_THAT(complaint("image,score\nnotes.txt,0.5\n"),
              ContainsSubstring("bad.csv:2: pair 1") && ContainsSubstring("notes.txt"));
 
@@ -229,6 +232,10 @@ TEST_CASE("wrong usage", "[score]") {
   CHECK(shop.score("photos --prompt a.csv --prompt-file b").code == 2);
   CHECK(shop.score("photos --weights photos/notes.txt").code == 2);
   CHECK(shop.score("photos --prompt-file photos/notes.txt").code == 2);
+  CHECK(shop.score("photos --json same --csv same").code == 2);
+  CHECK(shop.score("photos --max-pixels nan").code == 2);
+  CHECK(shop.score("photos --prompt /dev/zero").code == 2);
+  CHECK(shop.score("photos --prompt photos/bad.csv --scale -3e38 3e38").code == 2);
   const auto folder = shop.score("photos --json missing/folder/out.json");
   CHECK(folder.code == 2);
   CHECK_THAT(folder.err, ContainsSubstring("missing/folder/out.json"));

@@ -105,6 +105,7 @@ TEST_CASE("predictions come back in the user's scale") {
   CHECK(b.score == Approx(1 + 4 * a.score).margin(1e-5));
   CHECK_THROWS_WITH(model.encode_prompt(ctx, images, unit, {1, 1}), ContainsSubstring("minimum"));
   CHECK_THROWS_AS(model.encode_prompt(ctx, images, unit, {5, 1}), PromptError);
+  CHECK_THROWS_AS(model.encode_prompt(ctx, images, unit, {-3e38f, 3e38f}), PromptError);  // the difference overflows
 }
 
 TEST_CASE("the order of the pairs does not matter, repeating one does") {
@@ -156,6 +157,34 @@ TEST_CASE("a prompt fits equal weights in another model and no others") {
   CHECK(same.score(ctx, images[0], prompt).logit == Approx(model.score(ctx, images[0], prompt).logit).margin(1e-4));
   const auto other = Model<float>::create(ctx, ModelConfig::compact(), 1);
   CHECK_THROWS_WITH(other.score(ctx, images[0], prompt), ContainsSubstring("other weights"));
+}
+
+TEST_CASE("a prompt does not outlive a change of the weights") {
+  Context ctx = Context::cpu(1);
+  ModelOptions options;
+  options.training = true;
+  for (const bool asked : {false, true}) {
+    auto model = Model<float>::from_tensors(ctx, tiny(), options);
+    const auto images = pictures(2);
+    const Prompt prompt = model.encode_prompt(ctx, images, ramp(2));
+    if (asked) CHECK(prompt.weights_id() == model.weights_id());
+    CHECK_NOTHROW(model.score(ctx, images[0], prompt));
+    model.parameters()[0].value.mutable_data()[0] += 1;
+    model.weights_changed();
+    CHECK_THROWS_AS(model.score(ctx, images[0], prompt), PromptError);
+    CHECK_NOTHROW(model.score(ctx, images[0], model.encode_prompt(ctx, images, ramp(2))));
+  }
+}
+
+TEST_CASE("features that are not finite are refused") {
+  Context ctx = Context::cpu(1);
+  const auto model = Model<float>::from_tensors(ctx, tiny());
+  const Prompt prompt = model.encode_prompt(ctx, pictures(2), ramp(2));
+  std::vector<float> features(24, 0.5f);
+  CHECK(model.score_features(ctx, features, prompt).size() == 2);
+  features[13] = std::nanf("");
+  CHECK_THROWS_WITH(model.score_features(ctx, features, prompt), ContainsSubstring("image 2"));
+  CHECK_THROWS_AS(model.score_features(ctx, std::span<const float>(features).first(13), prompt), PromptError);
 }
 
 TEST_CASE("the exact rewrites equal the plain form") {
@@ -296,6 +325,14 @@ TEST_CASE("wrong weights files are refused by tensor") {
     target.owner = nullptr;
     CHECK_THROWS_WITH(load(broken), ContainsSubstring("'MALs.1.channel_attention.c_k.weight'") && ContainsSubstring("4321"));
   }
+
+  TensorFile negative = tiny();
+  NamedTensor& variance = negative.tensors[index(negative, "cnn.1.running_var")];
+  std::vector<float> variances(static_cast<std::size_t>(variance.shape.numel()), 1.0f);
+  variances[2] = -1e-3f;
+  variance.data = variances.data();
+  variance.owner = nullptr;
+  CHECK_THROWS_WITH(load(negative), ContainsSubstring("'cnn.1.running_var'") && ContainsSubstring("negative"));
 
   TensorFile anonymous = tiny();
   anonymous.metadata.clear();

@@ -31,7 +31,7 @@ class Context {
   /// A CPU context with a thread pool of its own. threads = 0: the machine's number of cores.
   static Context cpu(int threads = 0, CpuBackend backend = CpuBackend::automatic);
 
-  /// A CPU context over a pool that other Contexts use too.
+  /// A CPU context over a pool that other Contexts use too. Throws Error when there is no pool.
   static Context cpu(std::shared_ptr<ThreadPool> pool, CpuBackend backend = CpuBackend::automatic);
 
   Device device() const { return device_; }

@@ -12,6 +12,7 @@ PROMPTIQA_INLINE Context Context::cpu(int threads, CpuBackend backend) {
 }
 
 PROMPTIQA_INLINE Context Context::cpu(std::shared_ptr<ThreadPool> pool, CpuBackend backend) {
+  if (!pool) throw Error("context: the thread pool must not be null");
   Context ctx;
   ctx.pool_ = std::move(pool);
   ctx.memory_ = MemoryPool::create();

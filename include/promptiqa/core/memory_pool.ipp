@@ -81,7 +81,13 @@ PROMPTIQA_INLINE StorageRef MemoryPool::foreign(const void* data, std::size_t by
 
 PROMPTIQA_INLINE void MemoryPool::put_back(Storage* storage) {
   std::lock_guard<std::mutex> lock(mutex_);
-  free_[storage->capacity].push_back(storage);
+  try {
+    free_[storage->capacity].push_back(storage);
+  } catch (const std::bad_alloc&) {  // no memory to remember it by: a release must not throw
+    system_free(storage->data);
+    reserved_ -= storage->capacity;
+    delete storage;
+  }
 }
 
 PROMPTIQA_INLINE void MemoryPool::trim() {

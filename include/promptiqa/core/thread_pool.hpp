@@ -9,9 +9,13 @@
 #include <exception>
 #include <memory>
 #include <mutex>
+#include <string>
+#include <system_error>
 #include <thread>
 #include <type_traits>
 #include <vector>
+
+#include <promptiqa/core/error.hpp>
 
 namespace promptiqa {
 
@@ -19,6 +23,7 @@ namespace promptiqa {
 class ThreadPool {
  public:
   /// threads: how many threads work on one parallel_for, the caller included; 0 = the machine's number of cores.
+  /// Throws Error when the system does not give that many.
   explicit ThreadPool(int threads = 0);
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
@@ -49,13 +54,14 @@ class ThreadPool {
   void run(std::int64_t count, void (*call)(void*, std::int64_t), void* state);
   void work_on(Job& job);
   void worker_loop();
+  void stop_workers();
 
-  std::vector<std::thread> workers_;
   std::mutex mutex_;
   std::condition_variable wake_;
   std::vector<Job*> jobs_;             // jobs that may still have indices to hand out
   std::atomic<std::uint64_t> epoch_{0};  // bumped when a job arrives: lets workers spin briefly before sleeping
   std::atomic<bool> stop_{false};
+  std::vector<std::thread> workers_;     // last: they use everything above
 };
 
 }  // namespace promptiqa

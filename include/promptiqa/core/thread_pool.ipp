@@ -13,10 +13,18 @@ PROMPTIQA_INLINE ThreadPool::ThreadPool(int threads) {
   if (threads <= 0) threads = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
   jobs_.reserve(16);
   workers_.reserve(static_cast<std::size_t>(threads - 1));
-  for (int i = 1; i < threads; ++i) workers_.emplace_back([this] { worker_loop(); });
+  try {
+    for (int i = 1; i < threads; ++i) workers_.emplace_back([this] { worker_loop(); });
+  } catch (const std::system_error& e) {
+    const std::string started = std::to_string(workers_.size() + 1);
+    stop_workers();
+    throw Error("thread pool: wanted " + std::to_string(threads) + " threads, the system gave " + started + ": " + e.what());
+  }
 }
 
-PROMPTIQA_INLINE ThreadPool::~ThreadPool() {
+PROMPTIQA_INLINE ThreadPool::~ThreadPool() { stop_workers(); }
+
+PROMPTIQA_INLINE void ThreadPool::stop_workers() {
   {
     std::lock_guard<std::mutex> lock(mutex_);
     stop_ = true;

@@ -87,7 +87,8 @@ class Model {
   /// the same images under many prompts.
   std::vector<float> features(Context& ctx, std::span<const Image> images) const;
 
-  /// Scores from features. image_features holds B * M values; throws PromptError when that does not divide.
+  /// Scores from features. image_features holds B * M values; throws PromptError when that does not divide or a value
+  /// is not finite.
   std::vector<Prediction> score_features(Context& ctx, std::span<const float> image_features, const Prompt& prompt) const;
 
   // ---- the parts, on tensors: for tests, training and experiments ----------------------------------------------

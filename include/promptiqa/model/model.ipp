@@ -124,6 +124,7 @@ void Model<T>::weights_changed() {
   prompt_encoder_.unpack();
   regression_.unpack();
   lazy_ = std::make_unique<Lazy>();
+  identity_->expire();
   renew_identity();
 }
 
@@ -324,6 +325,9 @@ std::vector<Prediction> Model<T>::score_features(Context& ctx, std::span<const f
   if (image_features.size() % width != 0)
     throw PromptError("score_features: " + std::to_string(image_features.size()) + " values are no features of width " +
                       std::to_string(width));
+  for (std::size_t i = 0; i < image_features.size(); ++i)
+    if (!std::isfinite(image_features[i]))
+      throw PromptError("score_features: the features of image " + std::to_string(i / width + 1) + " are not finite");
   const TapeScope not_recording(ctx, nullptr);
   const std::int64_t n = prompt.size(), m = config_.prompt_dim;
   Tensor<T> fused;

@@ -23,7 +23,7 @@ struct ScoreScale {
   float to_unit(float score) const { return (score - minimum) / (maximum - minimum); }
   float from_unit(float p) const { return minimum + p * (maximum - minimum); }
 
-  /// Throws PromptError unless both ends are finite and minimum < maximum.
+  /// Throws PromptError unless both ends and their difference are finite and minimum < maximum.
   void validate() const;
 };
 
@@ -68,8 +68,8 @@ class Prompt {
 };
 
 inline void ScoreScale::validate() const {
-  if (!std::isfinite(minimum) || !std::isfinite(maximum) || !(minimum < maximum))
-    throw PromptError("score scale: minimum must be below maximum and both finite, got " + std::to_string(minimum) +
+  if (!std::isfinite(minimum) || !std::isfinite(maximum) || !(minimum < maximum) || !std::isfinite(maximum - minimum))
+    throw PromptError("score scale: minimum must be below maximum and their difference finite, got " + std::to_string(minimum) +
                       " and " + std::to_string(maximum));
 }
 

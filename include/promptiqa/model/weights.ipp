@@ -102,6 +102,11 @@ class WeightsLoader {
     if (bad >= 0)
       throw WeightsError(file_.path + ": tensor '" + name + "' has a value that is not finite at element " +
                          std::to_string(bad));
+    if (name.size() > 12 && name.compare(name.size() - 12, 12, ".running_var") == 0)
+      for (U variance : target.values())
+        if (variance < 0)
+          throw WeightsError(file_.path + ": tensor '" + name + "' is a variance and must not be negative, got " +
+                             std::to_string(variance));
     file_.release_pages(*source);
   }
 

@@ -28,13 +28,17 @@ class WeightsIdentity {
   /// SHA-256, as 64 hexadecimal digits, over the canonical config, a newline, and for every tensor, sorted by name:
   /// name, newline, shape as "(2, 3)", newline, values as little-endian F32. Copies of one model in different file
   /// formats share it, and F16 or BF16 copies whose values are equal. Thread-safe.
+  /// Throws PromptError when the weights changed before anyone asked.
   const std::string& id() const;
+
+  /// Called when the weights are about to be forgotten or have been written to: an id not yet computed never will be.
+  void expire() const;
 
  private:
   std::string config_json_;
   mutable std::vector<Entry> entries_;  // released once the id is known
   mutable std::once_flag once_;
-  mutable std::string id_;
+  mutable std::string id_;  // empty once expired
 };
 
 }  // namespace promptiqa

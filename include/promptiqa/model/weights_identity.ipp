@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <utility>
 
+#include <promptiqa/core/error.hpp>
 #include <promptiqa/io/sha256.hpp>
 #include <promptiqa/model/weights_identity.hpp>
 
@@ -33,7 +34,12 @@ PROMPTIQA_INLINE const std::string& WeightsIdentity::id() const {
     id_ = hash.hex();
     entries_.clear();
   });
+  if (id_.empty()) throw PromptError("prompt: the weights that made it have been changed since; make it again");
   return id_;
+}
+
+PROMPTIQA_INLINE void WeightsIdentity::expire() const {
+  std::call_once(once_, [this] { entries_.clear(); });
 }
 
 }  // namespace promptiqa
