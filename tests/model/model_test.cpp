@@ -5,15 +5,13 @@
 #include <promptiqa/model.hpp>
 #include <promptiqa/ops/all.hpp>
 
-#include <unistd.h>
-
-#include <cstdio>
 #include <cstring>
 #include <limits>
 #include <random>
 
 #include "catch.hpp"
 #include "golden.hpp"
+#include "io/io_test_tools.hpp"
 
 using namespace promptiqa;
 
@@ -227,11 +225,8 @@ TEST_CASE("inference allocates nothing once warm") {
 TEST_CASE("saved weights load again, in every stored type") {
   Context ctx = Context::cpu(1);
   const auto model = Model<float>::from_tensors(ctx, tiny());
-  const std::string path = "/tmp/promptiqa_model_test_" + std::to_string(getpid()) + ".safetensors";
-  struct Remove {
-    std::string path;
-    ~Remove() { std::remove(path.c_str()); }
-  } remove{path};
+  const io_test::TemporaryFolder folder;
+  const std::string path = folder / "model.safetensors";
   for (const DType dtype : {DType::f32, DType::f64, DType::f16, DType::bf16}) {
     model.save(path, dtype);
     const auto again = Model<float>::load(ctx, path);

@@ -3,22 +3,20 @@
 #include <promptiqa/io/safetensors.hpp>
 #include <promptiqa/prompt/prompt_file.hpp>
 
-#include <unistd.h>
-
-#include <cstdio>
 #include <cstring>
 #include <limits>
 
 #include "catch.hpp"
 #include "golden.hpp"
+#include "io/io_test_tools.hpp"
 
 using namespace promptiqa;
 
 namespace {
 
 struct TemporaryFile {
-  std::string path = "/tmp/promptiqa_prompt_test_" + std::to_string(getpid()) + ".safetensors";
-  ~TemporaryFile() { std::remove(path.c_str()); }
+  io_test::TemporaryFolder folder;
+  std::string path = folder / "prompt.safetensors";
 };
 
 std::vector<Image> pictures() {

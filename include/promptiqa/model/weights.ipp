@@ -184,19 +184,21 @@ class WeightsInitialiser {
   template <class U>
   void uniform(const std::string& name, Tensor<U>& target, const Shape& shape) {
     const double bound = 1.0 / std::sqrt(static_cast<double>(fan_in_));
+    const std::uint64_t stream = key(name);
     target = ctx_.allocate<U>(shape);
     for (std::int64_t i = 0; i < target.numel(); ++i)
-      target.mutable_data()[i] = static_cast<U>(bound * (2 * counter_uniform(key(name), static_cast<std::uint64_t>(i)) - 1));
+      target.mutable_data()[i] = static_cast<U>(bound * (2 * counter_uniform(stream, static_cast<std::uint64_t>(i)) - 1));
   }
 
   template <class U>
   void normal(const std::string& name, Tensor<U>& target, const Shape& shape, double deviation) {
+    const std::uint64_t stream = key(name);
     target = ctx_.allocate<U>(shape);
     for (std::int64_t i = 0; i < target.numel(); ++i) {
       const auto j = 2 * static_cast<std::uint64_t>(i);
-      const double radius = std::sqrt(-2 * std::log(1 - counter_uniform(key(name), j)));
+      const double radius = std::sqrt(-2 * std::log(1 - counter_uniform(stream, j)));
       target.mutable_data()[i] =
-          static_cast<U>(deviation * radius * std::cos(6.283185307179586 * counter_uniform(key(name), j + 1)));
+          static_cast<U>(deviation * radius * std::cos(6.283185307179586 * counter_uniform(stream, j + 1)));
     }
   }
 
