@@ -19,8 +19,9 @@ namespace promptiqa {
 class Tape;
 
 /// Which CPU bodies a Context uses. `automatic` is the best this processor runs; `eigen` is the readable
-/// reference whose matrix products are Eigen's. Results differ by rounding only.
-enum class CpuBackend { automatic, avx512, avx2, portable, eigen };
+/// reference whose matrix products are Eigen's. Results differ by rounding only. `avx512_bf16` is never chosen by
+/// itself: its float matrix products round their operands to bfloat16 (sums stay float), about twice as fast.
+enum class CpuBackend { automatic, avx512, avx2, portable, eigen, avx512_bf16 };
 
 /// The kernels of a CPU backend. Throws Error when this processor lacks the instructions.
 template <class T>

@@ -21,6 +21,8 @@
 #define PROMPTIQA_X86_64 1
 #define PROMPTIQA_TARGET_AVX2 __attribute__((target("avx2,fma,f16c")))
 #define PROMPTIQA_TARGET_AVX512 __attribute__((target("avx512f,avx512dq,avx512bw,avx512vl,avx2,fma,f16c")))
+#define PROMPTIQA_TARGET_AVX512_BF16 \
+  __attribute__((target("avx512bf16,avx512f,avx512dq,avx512bw,avx512vl,avx2,fma,f16c")))
 #else
 #define PROMPTIQA_X86_64 0
 #define PROMPTIQA_TARGET_AVX2

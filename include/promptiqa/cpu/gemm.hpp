@@ -27,7 +27,8 @@ namespace promptiqa::cpu {
 
 /// The tag of matrices packed for this element type and instruction set.
 template <class T, class Isa>
-inline constexpr int packed_layout = Isa::bytes * 16 + static_cast<int>(sizeof(T));
+inline constexpr int packed_layout =
+    Isa::bytes * 16 + static_cast<int>(sizeof(T)) + 4096 * (PackedElement<T, Isa>::depth - 1);
 
 namespace detail {
 
@@ -50,8 +51,9 @@ void for_each_task(ThreadPool* pool, std::int64_t count, Body&& body) {
 
 /// Whether a is read often enough, once for each column panel, to be laid out first. Rows a multiple of 2 KB apart
 /// would push each other out of the first-level cache.
-template <class T>
+template <class T, class Isa>
 bool worth_packing_a(const GemmArgs<T>& args, std::int64_t column_panels) {
+  if (PackedElement<T, Isa>::depth > 1) return true;  // it is not in memory as the micro-kernel reads it
   const bool aliased = args.lda * std::int64_t{sizeof(T)} % 2048 == 0;
   return args.m > 1 && column_panels >= (aliased ? 2 : 4);
 }
@@ -61,16 +63,16 @@ template <class T, class Isa, class B>
 void product_by_columns(ThreadPool* pool, MemoryPool& memory, const GemmArgs<T>& args, const B& b) {
   Product<T, Isa, B> product(args, b);
   StorageRef packed;
-  if (worth_packing_a(args, product.column_panels)) {
+  if (worth_packing_a<T, Isa>(args, product.column_panels)) {
     packed = memory.allocate(product.packed_a_bytes());
-    product.pack_a(static_cast<T*>(packed->data));
+    product.pack_a(packed->data);
   }
   const std::int64_t tasks = pool ? std::min<std::int64_t>(product.column_panels, 4 * pool->size()) : 1;
   for_each_task(pool, tasks, [&](std::int64_t task) {
     const StorageRef scratch = memory.allocate(product.scratch_bytes(product.row_panels, 1));
     const std::int64_t end = part_begin(task + 1, product.column_panels, tasks);
     for (std::int64_t i = part_begin(task, product.column_panels, tasks); i < end; ++i)
-      product.block(0, product.row_panels, i, i + 1, static_cast<T*>(scratch->data));
+      product.block(0, product.row_panels, i, i + 1, scratch->data);
   });
 }
 
@@ -103,9 +105,10 @@ template <class T, class Isa>
 void product_of_packed(ThreadPool* pool, MemoryPool& memory, const GemmArgs<T>& args, const PackedB<T, Isa>& b) {
   constexpr std::int64_t rows = GemmTile<T, Isa>::rows;
   Product<T, Isa, PackedB<T, Isa>> product(args, b);
-  if (worth_packing_a(args, product.column_panels)) product.use_a_copies();
+  if (worth_packing_a<T, Isa>(args, product.column_panels)) product.use_a_copies();
+  constexpr std::int64_t element_bytes = sizeof(packed_element_t<T, Isa>);
   const std::int64_t block_rows = std::clamp<std::int64_t>(
-      a_block_bytes / (std::max<std::int64_t>(1, product.k_block()) * rows * std::int64_t{sizeof(T)}), 1, 32);
+      a_block_bytes / (std::max<std::int64_t>(1, product.k_block()) * rows * element_bytes), 1, 32);
   const Blocks blocks = choose_blocks(product.row_panels, product.column_panels, block_rows, column_block_panels,
                                       pool ? pool->size() : 1);
   // Neighbouring tasks share columns, so that panels of b are read from main memory once.
@@ -116,7 +119,7 @@ void product_of_packed(ThreadPool* pool, MemoryPool& memory, const GemmArgs<T>& 
     const std::int64_t column_begin = part_begin(j, product.column_panels, blocks.across);
     const std::int64_t column_end = part_begin(j + 1, product.column_panels, blocks.across);
     const StorageRef scratch = memory.allocate(product.scratch_bytes(row_end - row_begin, column_end - column_begin));
-    product.block(row_begin, row_end, column_begin, column_end, static_cast<T*>(scratch->data));
+    product.block(row_begin, row_end, column_begin, column_end, scratch->data);
   });
 }
 
@@ -127,8 +130,9 @@ void product_by_blocks(ThreadPool* pool, MemoryPool& memory, const GemmArgs<T>& 
     product_of_packed<T, Isa>(pool, memory, args, b);
   } else {
     constexpr std::int64_t width = GemmTile<T, Isa>::columns;
-    const std::int64_t panels = ceil_div(args.n, width);
-    const std::int64_t panel_bytes = std::max<std::int64_t>(1, args.k * width * std::int64_t{sizeof(T)});
+    using P = packed_element_t<T, Isa>;
+    const std::int64_t panels = ceil_div(args.n, width), depth = packed_depth<T, Isa>(args.k);
+    const std::int64_t panel_bytes = std::max<std::int64_t>(1, depth * width * std::int64_t{sizeof(P)});
     const std::int64_t most = std::max(fewest_chunk_panels, b_chunk_bytes / panel_bytes);
     const std::int64_t chunk = ceil_div(panels, ceil_div(panels, most));  // about equal ones
     const StorageRef packed = memory.allocate(static_cast<std::size_t>(chunk * panel_bytes));
@@ -141,10 +145,10 @@ void product_by_blocks(ThreadPool* pool, MemoryPool& memory, const GemmArgs<T>& 
       if (part.residual) part.residual += first;
       for_each_task(pool, ceil_div(part.n, width), [&](std::int64_t panel) {
         const std::int64_t column = panel * width;
-        b.panel(static_cast<T*>(packed->data) + column * args.k, 0, args.k, first + column,
+        b.panel(static_cast<P*>(packed->data) + column * depth, 0, args.k, first + column,
                 std::min(width, part.n - column));
       });
-      product_of_packed(pool, memory, part, PackedB<T, Isa>{static_cast<const T*>(packed->data), args.k});
+      product_of_packed(pool, memory, part, PackedB<T, Isa>{static_cast<const P*>(packed->data), depth});
     }
   }
 }
@@ -170,7 +174,7 @@ PackedB<T, Isa> packed_of(const GemmArgs<T>& args) {
   if (view.k != args.k || view.n != args.n)
     throw ShapeError("gemm: packed_b must be (" + std::to_string(args.k) + ", " + std::to_string(args.n) + "), got (" +
                      std::to_string(view.k) + ", " + std::to_string(view.n) + ")");
-  return {static_cast<const T*>(view.data), args.k};
+  return {static_cast<const packed_element_t<T, Isa>*>(view.data), packed_depth<T, Isa>(args.k)};
 }
 
 /// The i-th product of a batch.
@@ -202,7 +206,8 @@ void pack_matrix_on(ThreadPool* pool, const PackMatrixArgs<T>& args) {
   for_each_task(pool, ceil_div(args.n, width), [&](std::int64_t panel) {
     PanelSource<T> source = b_source(args.b, args.ldb, args.transpose_b);
     source.data += panel * width * source.lane_stride;
-    pack_panel<T, Isa, width>(static_cast<T*>(args.packed) + panel * width * args.k, source, args.k,
+    auto* packed = static_cast<packed_element_t<T, Isa>*>(args.packed) + panel * width * packed_depth<T, Isa>(args.k);
+    pack_panel<T, Isa, width>(packed, source, args.k,
                               std::min(width, args.n - panel * width));
   });
 }
@@ -216,18 +221,14 @@ void gemm_on(ThreadPool* pool, MemoryPool& memory, const GemmArgs<T>& args);
 template <class T, class Isa>
 std::size_t packed_bytes(std::int64_t k, std::int64_t n) {
   constexpr std::int64_t width = GemmTile<T, Isa>::columns;
-  return static_cast<std::size_t>(k) * static_cast<std::size_t>(detail::ceil_div(n, width) * width) * sizeof(T);
+  return static_cast<std::size_t>(packed_depth<T, Isa>(k)) *
+         static_cast<std::size_t>(detail::ceil_div(n, width) * width) * sizeof(packed_element_t<T, Isa>);
 }
 
 /// Lays op(b) out for gemm: panels of GemmTile::columns columns, one after the other, each k rows high.
 template <class T, class Isa>
 void pack_matrix(const KernelContext& kc, const PackMatrixArgs<T>& args) {
   detail::pack_matrix_on<T, Isa>(&pool_of(kc), args);
-}
-/// The same on the calling thread.
-template <class T, class Isa>
-void pack_matrix_serial(const PackMatrixArgs<T>& args) {
-  detail::pack_matrix_on<T, Isa>(nullptr, args);
 }
 
 /// The product described at GemmArgs, on all threads. Throws Error when packed_b was made by other kernels and
@@ -241,19 +242,6 @@ void gemm(const KernelContext& kc, const GemmArgs<T>& args) {
 template <class T, class Isa>
 void gemm_serial(MemoryPool& memory, const GemmArgs<T>& args) {
   detail::gemm_on<T, Isa>(nullptr, memory, args);
-}
-
-/// gemm whose b exists in no memory: pack_b(panel, k0, depth, column, columns) writes
-/// panel[kk * GemmTile::columns + j] = op(b)[k0 + kk, column + j] for kk < depth, zero for j >= columns. It is called
-/// from many threads and may be asked for a piece more than once. args.b is ignored; args.batch must be 1.
-template <class T, class Isa, class PackB>
-void gemm_packing(const KernelContext& kc, const GemmArgs<T>& args, const PackB& pack_b) {
-  detail::product<T, Isa>(&pool_of(kc), memory_of(kc), args, detail::FunctorB<T, Isa, PackB>{pack_b});
-}
-/// The same on the calling thread.
-template <class T, class Isa, class PackB>
-void gemm_packing_serial(MemoryPool& memory, const GemmArgs<T>& args, const PackB& pack_b) {
-  detail::product<T, Isa>(nullptr, memory, args, detail::FunctorB<T, Isa, PackB>{pack_b});
 }
 
 template <class T, class Isa>

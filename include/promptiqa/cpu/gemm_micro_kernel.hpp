@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <utility>
 
+#include <promptiqa/cpu/packed_element.hpp>
 #include <promptiqa/cpu/simd.hpp>
 #if PROMPTIQA_X86_64
 #include <immintrin.h>
@@ -28,21 +29,22 @@ struct GemmTile {
 
 /// One call of a micro-kernel: tile[i, j] = sum over kk < k of a[i * a_row + kk * a_k] * b[kk * b_k + j], plus the
 /// old tile[i, j] when `accumulate`. The tile is row-major, GemmTile::columns wide and 64-byte aligned.
-template <class T>
+/// With P = Bfloat16Pair an element of a and b is two of k.
+template <class T, class P = T>
 struct MicroKernelArgs {
   std::int64_t k;
-  const T* a;
+  const P* a;
   std::int64_t a_row, a_k;
-  const T* b;
+  const P* b;
   std::int64_t b_k;
   T* tile;
   bool accumulate;
-  const T* prefetch;           // read soon: each step of k asks for the cache line there, `prefetch_step` elements on
+  const P* prefetch;           // read soon: each step of k asks for the cache line there, `prefetch_step` elements on
   std::int64_t prefetch_step;  // from the one before
 };
 
-template <class T>
-using MicroKernel = void (*)(const MicroKernelArgs<T>&);
+template <class T, class P = T>
+using MicroKernel = void (*)(const MicroKernelArgs<T, P>&);
 
 namespace detail {
 
@@ -62,8 +64,8 @@ struct RowPointers {
 };
 
 // Stores the accumulators, adding what the tile held before when asked to.
-template <class T, int Bytes, int Vectors, std::size_t... I>
-PROMPTIQA_ALWAYS_INLINE void store_tile(const MicroKernelArgs<T>& args,
+template <class T, int Bytes, int Vectors, class P, std::size_t... I>
+PROMPTIQA_ALWAYS_INLINE void store_tile(const MicroKernelArgs<T, P>& args,
                                         const typename Simd<T, Bytes>::Vector (&sum)[sizeof...(I)],
                                         std::index_sequence<I...>) {
   using S = Simd<T, Bytes>;
@@ -207,13 +209,46 @@ PROMPTIQA_TARGET_AVX512 void micro_kernel_avx512(const MicroKernelArgs<T>& args,
   }
   store_tile<T, 64, Vectors>(args, sum, std::make_index_sequence<sizeof...(R) * Vectors>());
 }
+
+template <int Vectors, std::size_t Size, std::size_t... I>
+PROMPTIQA_TARGET_AVX512_BF16 PROMPTIQA_ALWAYS_INLINE void row_avx512_bf16(__m512 (&sum)[Size], const Bfloat16Pair* a,
+                                                                          const __m512i (&b)[2], std::size_t row,
+                                                                          std::index_sequence<I...>) {
+  const __m512i x = _mm512_set1_epi32(static_cast<int>(a->bits));
+  ((sum[row * Vectors + I] = _mm512_dpbf16_ps(sum[row * Vectors + I], (__m512bh)x, (__m512bh)b[I])), ...);
+}
+
+template <int Vectors, std::size_t... R>
+PROMPTIQA_TARGET_AVX512_BF16 void micro_kernel_avx512_bf16(const MicroKernelArgs<float, Bfloat16Pair>& args,
+                                                           std::index_sequence<R...>) {
+  __m512 sum[sizeof...(R) * Vectors] = {};
+  __m512i b[2];
+  RowPointers<Bfloat16Pair, sizeof...(R)> a(args.a, args.a_row);
+  const Bfloat16Pair *next_b = args.b, *soon = args.prefetch;
+  for (std::int64_t kk = 0; kk < args.k; ++kk) {
+    b[0] = _mm512_loadu_si512(next_b);
+    if constexpr (Vectors == 2) b[1] = _mm512_loadu_si512(next_b + 16);
+    (row_avx512_bf16<Vectors>(sum, a.p[R / 3] + static_cast<std::int64_t>(R % 3) * args.a_row, b, R,
+                              std::make_index_sequence<Vectors>()),
+     ...);
+    a.advance(args.a_k, std::make_index_sequence<(sizeof...(R) + 2) / 3>());
+    next_b += args.b_k;
+    __builtin_prefetch(soon, 0, 2);
+    soon += args.prefetch_step;
+  }
+  typename Simd<float, 64>::Vector stored[sizeof...(R) * Vectors];
+  std::memcpy(stored, sum, sizeof(sum));
+  store_tile<float, 64, Vectors>(args, stored, std::make_index_sequence<sizeof...(R) * Vectors>());
+}
 #endif
 
 template <class T, class Isa, int Vectors, std::size_t... R>
-void micro_kernel(const MicroKernelArgs<T>& args) {
+void micro_kernel(const MicroKernelArgs<T, packed_element_t<T, Isa>>& args) {
   constexpr std::index_sequence<R...> rows;
 #if PROMPTIQA_X86_64
-  if constexpr (Isa::bytes == 64)
+  if constexpr (PackedElement<T, Isa>::depth == 2)
+    micro_kernel_avx512_bf16<Vectors>(args, rows);
+  else if constexpr (Isa::bytes == 64)
     micro_kernel_avx512<T, Vectors>(args, rows);
   else if constexpr (Isa::bytes == 32)
     micro_kernel_avx2<T, Vectors>(args, rows);
@@ -223,12 +258,12 @@ void micro_kernel(const MicroKernelArgs<T>& args) {
 }
 
 template <class T, class Isa, int Vectors, std::size_t... R>
-constexpr MicroKernel<T> micro_kernel_of(std::index_sequence<R...>) {
+constexpr MicroKernel<T, packed_element_t<T, Isa>> micro_kernel_of(std::index_sequence<R...>) {
   return &micro_kernel<T, Isa, Vectors, R...>;
 }
 template <class T, class Isa, std::size_t... Rows>
 constexpr auto micro_kernel_table(std::index_sequence<Rows...>) {
-  return std::array<std::array<MicroKernel<T>, 2>, sizeof...(Rows)>{
+  return std::array<std::array<MicroKernel<T, packed_element_t<T, Isa>>, 2>, sizeof...(Rows)>{
       {{{micro_kernel_of<T, Isa, 1>(std::make_index_sequence<Rows + 1>()),
          micro_kernel_of<T, Isa, 2>(std::make_index_sequence<Rows + 1>())}}...}};
 }

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <string>
+#include <type_traits>
 
 #include <promptiqa/core/context.hpp>
 #include <promptiqa/core/error.hpp>
@@ -22,10 +23,14 @@ const KernelTable<T>& isa_kernel_table();
 template <class T>
 const KernelTable<T>& eigen_kernel_table();
 
+/// avx512 with matrix products of bfloat16 operands.
+PROMPTIQA_INLINE const KernelTable<float>& bf16_kernel_table();
+
 /// The instructions of a backend that this processor or its operating system lacks, "avx2 fma"; empty when none.
 inline std::string missing_instructions(CpuBackend backend) {
   std::string missing;
-  if (backend != CpuBackend::avx2 && backend != CpuBackend::avx512) return missing;
+  const bool bf16 = backend == CpuBackend::avx512_bf16;
+  if (backend != CpuBackend::avx2 && backend != CpuBackend::avx512 && !bf16) return missing;
 #if PROMPTIQA_X86_64
   const auto need = [&missing](const char* name, bool present) {
     if (present) return;
@@ -34,16 +39,35 @@ inline std::string missing_instructions(CpuBackend backend) {
   };
   need("avx2", __builtin_cpu_supports("avx2"));
   need("fma", __builtin_cpu_supports("fma"));
-  if (backend == CpuBackend::avx512) {
+  if (backend == CpuBackend::avx512 || bf16) {
     need("avx512f", __builtin_cpu_supports("avx512f"));
     need("avx512dq", __builtin_cpu_supports("avx512dq"));
     need("avx512bw", __builtin_cpu_supports("avx512bw"));
     need("avx512vl", __builtin_cpu_supports("avx512vl"));
   }
+  if (bf16) need("avx512bf16", __builtin_cpu_supports("avx512bf16"));
 #else
   missing = "x86-64";
 #endif
   return missing;
+}
+
+/// A backend's name, as reports and errors write it.
+inline const char* backend_name(CpuBackend backend) {
+  switch (backend) {
+    case CpuBackend::avx512:
+      return "avx512";
+    case CpuBackend::avx2:
+      return "avx2";
+    case CpuBackend::portable:
+      return "portable";
+    case CpuBackend::eigen:
+      return "eigen";
+    case CpuBackend::avx512_bf16:
+      return "avx512_bf16";
+    default:
+      return "automatic";
+  }
 }
 
 /// `automatic` resolved for this processor.
@@ -59,10 +83,13 @@ template <class T>
 const KernelTable<T>& cpu_kernel_table(CpuBackend backend) {
   if (backend == CpuBackend::automatic) backend = cpu::best_cpu_backend();
   if (const std::string missing = cpu::missing_instructions(backend); !missing.empty())
-    throw Error(std::string("cpu backend ") + (backend == CpuBackend::avx2 ? "avx2" : "avx512") +
+    throw Error(std::string("cpu backend ") + cpu::backend_name(backend) +
                 ": expected a processor with its instructions, this one lacks " + missing);
   switch (backend) {
 #if PROMPTIQA_X86_64
+    case CpuBackend::avx512_bf16:  // double products stay double
+      if constexpr (std::is_same_v<T, float>) return cpu::bf16_kernel_table();
+      [[fallthrough]];
     case CpuBackend::avx512:
       return cpu::isa_kernel_table<T, cpu::Avx512>();
     case CpuBackend::avx2:
@@ -78,6 +105,7 @@ const KernelTable<T>& cpu_kernel_table(CpuBackend backend) {
 }  // namespace promptiqa
 
 #if PROMPTIQA_WITH_BODIES
+#include <promptiqa/cpu/bf16_kernel_table.ipp>
 #include <promptiqa/cpu/eigen_kernel_table.ipp>
 #include <promptiqa/cpu/kernel_table.ipp>
 #endif

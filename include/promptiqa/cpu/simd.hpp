@@ -83,6 +83,12 @@ struct Avx512 {
     f();
   }
 };
+
+/// AVX-512 with products of bfloat16 pairs: float products of this set round their operands (packed_element.hpp).
+struct Avx512Bf16 : Avx512 {
+  static constexpr const char* name = "avx512_bf16";
+  static bool supported() { return Avx512::supported() && __builtin_cpu_supports("avx512bf16"); }
+};
 #endif
 
 }  // namespace promptiqa::cpu
