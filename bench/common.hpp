@@ -39,7 +39,8 @@ struct Backend {
 inline std::vector<Backend> backends() {
   std::vector<Backend> found;
   for (const Backend& b : {Backend{CpuBackend::eigen, "eigen"}, Backend{CpuBackend::portable, "portable"},
-                           Backend{CpuBackend::avx2, "avx2"}, Backend{CpuBackend::avx512, "avx512"}}) {
+                           Backend{CpuBackend::avx2, "avx2"}, Backend{CpuBackend::avx512, "avx512"},
+                           Backend{CpuBackend::avx512_bf16, "avx512_bf16"}}) {
     try {
       promptiqa::cpu_kernel_table<float>(b.id);
       found.push_back(b);

@@ -5,6 +5,10 @@
 #include <string>
 #include <vector>
 
+#if PROMPTIQA_BENCH_OPENBLAS
+#include <cblas.h>
+#endif
+
 #include "common.hpp"
 
 namespace {
@@ -55,10 +59,35 @@ void gemm(benchmark::State& state, Context& ctx, std::int64_t m, std::int64_t n,
   bench::count_flops(state, 2.0 * static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k));
 }
 
+#if PROMPTIQA_BENCH_OPENBLAS
+// The same product by OpenBLAS: what Eigen would reach with it behind (EIGEN_USE_BLAS). Its threads:
+// OPENBLAS_NUM_THREADS; its kernels: OPENBLAS_CORETYPE, as it may not know a recent processor.
+void gemm_openblas(benchmark::State& state, std::int64_t m, std::int64_t n, std::int64_t k) {
+  openblas_set_num_threads(bench::threads());
+  const std::vector<float> a = random_values(m * k), b = random_values(n * k, 2);
+  std::vector<float> c(static_cast<std::size_t>(m * n));
+  for (auto _ : state) {
+    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, static_cast<int>(m), static_cast<int>(n), static_cast<int>(k),
+                1.0f, a.data(), static_cast<int>(k), b.data(), static_cast<int>(k), 0.0f, c.data(),
+                static_cast<int>(n));
+    benchmark::DoNotOptimize(c.data());
+    benchmark::ClobberMemory();
+  }
+  bench::count_flops(state, 2.0 * static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k));
+  state.SetLabel(openblas_get_corename());
+}
+#endif
+
 void add_gemm(const std::string& what, std::int64_t m, std::int64_t n, std::int64_t k, bool packed) {
   const std::string shape = std::to_string(m) + "x" + std::to_string(n) + "x" + std::to_string(k);
   add("gemm/" + what + "_" + shape + (packed ? "/packed" : "/plain"),
       [=](benchmark::State& state, Context& ctx) { gemm(state, ctx, m, n, k, packed); });
+#if PROMPTIQA_BENCH_OPENBLAS
+  benchmark::RegisterBenchmark(("gemm/" + what + "_" + shape + (packed ? "/packed" : "/plain") + "/openblas").c_str(),
+                               [=](benchmark::State& state) { gemm_openblas(state, m, n, k); })
+      ->UseRealTime()
+      ->Unit(benchmark::kMicrosecond);
+#endif
 }
 
 // ---- attention ------------------------------------------------------------------------------------------------------
@@ -186,6 +215,8 @@ void add_all() {
   // As in training, where weights change between products.
   add_gemm("base_mlp", 785, 3072, 768, false);
   add_gemm("square", 1024, 1024, 1024, false);
+  add_gemm("square", 2048, 2048, 2048, true);
+  add_gemm("square", 4096, 4096, 4096, true);
 
   add_attention("base_vit", 1, 785, 12, 64);
   add_attention("compact_vit", 8, 49, 4, 32);

@@ -130,8 +130,10 @@ TEST_CASE("backends are chosen and refused by name", "[core][context]") {
   CHECK(std::string(Context::cpu(1, CpuBackend::portable).kernels<float>().name) == "cpu portable");
   CHECK(std::string(Context::cpu(1, CpuBackend::eigen).kernels<double>().name) == "cpu eigen");
   const std::string best = Context::cpu(1).kernels<float>().name;
-  for (CpuBackend backend : {CpuBackend::avx2, CpuBackend::avx512}) {
-    const std::string name = backend == CpuBackend::avx2 ? "avx2" : "avx512";
+  for (CpuBackend backend : {CpuBackend::avx2, CpuBackend::avx512, CpuBackend::avx512_bf16}) {
+    const std::string name = backend == CpuBackend::avx2     ? "avx2"
+                             : backend == CpuBackend::avx512 ? "avx512"
+                                                             : "avx512_bf16";
     std::string outcome;
     try {
       outcome = Context::cpu(1, backend).kernels<float>().name;
@@ -144,6 +146,8 @@ TEST_CASE("backends are chosen and refused by name", "[core][context]") {
     const bool refused =
         outcome.rfind("cpu backend " + name + ":", 0) == 0 && outcome.find("lacks ") != std::string::npos;
     CHECK(there != refused);
+    if (backend == CpuBackend::avx512_bf16 && there)
+      CHECK(std::string(Context::cpu(1, backend).kernels<double>().name) == "cpu avx512");
     if (backend == CpuBackend::avx512 && there) CHECK(best == "cpu avx512");
     if (backend == CpuBackend::avx2 && refused) CHECK(best == "cpu portable");
   }

@@ -23,6 +23,13 @@ class Tape;
 /// itself: its float matrix products round their operands to bfloat16 (sums stay float), about twice as fast.
 enum class CpuBackend { automatic, avx512, avx2, portable, eigen, avx512_bf16 };
 
+/// Of matrix products: float, or operands rounded to bfloat16 with sums in float.
+enum class Precision { fp32, bf16 };
+
+/// The fastest backend of this processor for a precision. fp32 where bf16 is asked for but the processor lacks its
+/// instructions (AVX512_BF16); `notice`, unless null, then receives a sentence that says so.
+CpuBackend cpu_backend(Precision precision, std::string* notice = nullptr);
+
 /// The kernels of a CPU backend. Throws Error when this processor lacks the instructions.
 template <class T>
 const KernelTable<T>& cpu_kernel_table(CpuBackend backend);

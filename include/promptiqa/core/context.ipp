@@ -7,6 +7,14 @@
 
 namespace promptiqa {
 
+PROMPTIQA_INLINE CpuBackend cpu_backend(Precision precision, std::string* notice) {
+  if (precision == Precision::fp32) return cpu::best_cpu_backend();
+  const std::string missing = cpu::missing_instructions(CpuBackend::avx512_bf16);
+  if (missing.empty()) return CpuBackend::avx512_bf16;
+  if (notice) *notice = "this processor lacks " + missing + ": computing in fp32 instead of bf16";
+  return cpu::best_cpu_backend();
+}
+
 PROMPTIQA_INLINE Context Context::cpu(int threads, CpuBackend backend) {
   return cpu(std::make_shared<ThreadPool>(threads), backend);
 }

@@ -1,0 +1,117 @@
+// The avx512_bf16 backend: how operands are rounded, where NaN goes, and that threads change nothing.
+// Surprising choice: rounding is seen through products with ones: one operand's value is then the whole result.
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+#include <random>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <promptiqa/core/context.hpp>
+#include <promptiqa/ops/linear.hpp>
+
+#include "catch.hpp"
+
+using namespace promptiqa;
+
+namespace {
+
+/// True, with a notice, where this processor cannot run the backend.
+bool missing() {
+  std::string notice;
+  if (cpu_backend(Precision::bf16, &notice) == CpuBackend::avx512_bf16) return false;
+  WARN("not run: " << notice);
+  CHECK(notice.find("avx512bf16") != std::string::npos);
+  return true;
+}
+
+}  // namespace
+
+TEST_CASE("bf16 is a precision that falls back to fp32") {
+  CHECK(cpu_backend(Precision::fp32) != CpuBackend::avx512_bf16);
+  std::string notice;
+  const CpuBackend backend = cpu_backend(Precision::bf16, &notice);
+  CHECK((backend == CpuBackend::avx512_bf16) == notice.empty());
+  CHECK_NOTHROW(Context::cpu(1, backend));
+  CHECK(Context::cpu(1).kernels<float>().name != std::string("cpu avx512_bf16"));
+}
+
+TEST_CASE("bf16 rounds operands to nearest, ties to even") {
+  if (missing()) return;
+  Context ctx = Context::cpu(1, CpuBackend::avx512_bf16);
+  const float inf = std::numeric_limits<float>::infinity();
+  // bfloat16 keeps 7 bits after the leading one: neighbours of 1 are 2^-7 apart, ties lie at odd multiples of 2^-8.
+  const std::vector<std::pair<float, float>> cases = {
+      {1.0f, 1.0f},
+      {1.0f + 0x1p-8f, 1.0f},                      // tie: down to even
+      {1.0f + 3 * 0x1p-8f, 1.0f + 4 * 0x1p-8f},    // tie: up to even
+      {1.0f + 0x1p-8f + 0x1p-20f, 1.0f + 0x1p-7f}, // just above a tie
+      {1.0f + 3 * 0x1p-8f - 0x1p-20f, 1.0f + 0x1p-7f},
+      {-1.0f - 3 * 0x1p-8f, -1.0f - 4 * 0x1p-8f},
+      {3.0e38f, 0x1.C4p127f},
+      {inf, inf},
+      {-inf, -inf},
+      {0.0f, 0.0f}};
+  for (const bool transposed : {false, true})
+    for (const auto& [value, rounded] : cases) {
+      const Tensor<float> x = ctx.full<float>(Shape{1, 1}, value), one = ctx.full<float>(Shape{1, 1}, 1.0f);
+      INFO(value << (transposed ? " on the right" : " on the left"));
+      CHECK(matmul(ctx, transposed ? one : x, transposed ? x : one, false, transposed, 1.0).item() == rounded);
+    }
+}
+
+TEST_CASE("bf16 keeps NaN in its row, whatever its payload") {
+  if (missing()) return;
+  Context ctx = Context::cpu(2, CpuBackend::avx512_bf16);
+  for (const std::uint32_t bits : {0x7FC00000u, 0x7F800001u, 0xFFFFFFFFu, 0x7FFFFFFFu}) {
+    Tensor<float> a = ctx.full<float>(Shape{20, 37}, 0.5f);
+    const Tensor<float> b = ctx.full<float>(Shape{37, 40}, 0.25f);
+    std::memcpy(a.mutable_data() + 7 * 37 + 36, &bits, sizeof(bits));
+    const Tensor<float> c = matmul(ctx, a, b, false, false, 1.0);
+    for (std::int64_t i = 0; i < c.numel(); ++i)
+      if (std::isnan(c.values()[static_cast<std::size_t>(i)]) != (i / 40 == 7)) FAIL("bits " << bits << ", element " << i);
+  }
+}
+
+TEST_CASE("bf16 products are the same for any number of threads, packed or not") {
+  if (missing()) return;
+  std::mt19937_64 random(5);
+  std::normal_distribution<float> normal;
+  const std::int64_t m = 131, n = 203, k = 1501;
+  std::vector<float> x(static_cast<std::size_t>(m * k)), w(static_cast<std::size_t>(n * k));
+  for (float& v : x) v = normal(random);
+  for (float& v : w) v = normal(random);
+  std::vector<std::vector<float>> results;
+  for (const int threads : {1, 2, 5}) {
+    Context ctx = Context::cpu(threads, CpuBackend::avx512_bf16);
+    const Tensor<float> a = ctx.from<float>(Shape{m, k}, std::span<const float>(x));
+    const Tensor<float> weight = ctx.from<float>(Shape{n, k}, std::span<const float>(w));
+    const PackedMatrix<float> packed = PackedMatrix<float>::pack(ctx, weight, true);
+    CHECK(packed.fits(ctx));
+    Context fp32 = Context::cpu(1, CpuBackend::avx512);
+    CHECK_FALSE(packed.fits(fp32));
+    for (const PackedMatrix<float>* p : {static_cast<const PackedMatrix<float>*>(nullptr), &packed}) {
+      const Tensor<float> y = linear(ctx, a, weight, Tensor<float>(), {Activation::none, nullptr, p});
+      results.emplace_back(y.values().begin(), y.values().end());
+    }
+  }
+  for (const std::vector<float>& r : results) CHECK(r == results[0]);
+
+  // An operand in [1, 2) is off by a uniform error of at most 2^-8, relative to itself 2^-8 / sqrt(3) * 0.7 = 0.0016 in
+  // the mean square. A sum of 1501 products of unit normals is then off by sqrt(2 * 1501) * 0.0016 = 0.088 at one
+  // deviation; the largest of 26,593 such errors is expected at 4.2 and allowed 6 deviations.
+  double worst = 0;
+  for (std::int64_t i = 0; i < m; ++i)
+    for (std::int64_t j = 0; j < n; ++j) {
+      double sum = 0;
+      for (std::int64_t t = 0; t < k; ++t)
+        sum += static_cast<double>(x[static_cast<std::size_t>(i * k + t)]) * w[static_cast<std::size_t>(j * k + t)];
+      const double error = std::abs(results[0][static_cast<std::size_t>(i * n + j)] - sum);
+      if (!(error <= worst)) worst = error;
+    }
+  CHECK(worst < 0.53);
+  CHECK(worst > 1e-3);  // it did round
+}
