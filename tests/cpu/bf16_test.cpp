@@ -1,5 +1,6 @@
 // The avx512_bf16 backend: how operands are rounded, where NaN goes, and that threads change nothing.
 // Surprising choice: rounding is seen through products with ones: one operand's value is then the whole result.
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -115,3 +116,84 @@ TEST_CASE("bf16 products are the same for any number of threads, packed or not")
   CHECK(worst < 0.53);
   CHECK(worst > 1e-3);  // it did round
 }
+
+#if PROMPTIQA_X86_64
+namespace {
+
+struct AttentionCase {
+  std::int64_t batch, heads, queries, keys, dim;
+  float scale;
+};
+
+/// The largest error of attention_bf16 in units of its bound. q, k and v are exact in bfloat16, so what is rounded are the
+/// probabilities, each by at most 2^-8 of itself: o is off by 2^-8 sum p |v|, and by what float sums add.
+double attention_error(const AttentionCase& t, int threads, std::vector<float>& o) {
+  std::mt19937_64 random(static_cast<std::uint64_t>(t.queries * 1000 + t.keys));
+  std::uniform_int_distribution<int> sixteenths(-32, 32);
+  const std::int64_t row = t.heads * 3 * t.dim, tokens = std::max(t.queries, t.keys);  // (B, N, H, 3, D)
+  std::vector<float> qkv(static_cast<std::size_t>(t.batch * tokens * row));
+  for (float& x : qkv) x = static_cast<float>(sixteenths(random)) / 16;
+  o.assign(static_cast<std::size_t>(t.batch * t.queries * t.heads * t.dim), NAN);
+  std::vector<float> log_sum_exp(static_cast<std::size_t>(t.batch * t.heads * t.queries), NAN);
+  AttentionArgs<float> args{};
+  args.batch = t.batch, args.heads = t.heads, args.queries = t.queries, args.keys = t.keys, args.head_dim = t.dim;
+  args.scale = t.scale;
+  args.q = qkv.data(), args.k = args.q + t.dim, args.v = args.k + t.dim;
+  args.q_batch = args.k_batch = args.v_batch = tokens * row;
+  args.q_head = args.k_head = args.v_head = 3 * t.dim;
+  args.q_row = args.k_row = args.v_row = row;
+  args.o = o.data(), args.o_batch = t.queries * t.heads * t.dim, args.o_head = t.dim, args.o_row = t.heads * t.dim;
+  args.log_sum_exp = log_sum_exp.data();
+  Context ctx = Context::cpu(threads, CpuBackend::avx512_bf16);
+  ctx.kernels<float>().attention(ctx.kernel_context(), args);
+
+  double worst = 0;
+  const auto meet = [&](double error, double bound) {
+    if (!(error <= worst * bound)) worst = bound > 0 ? error / bound : INFINITY;
+  };
+  std::vector<double> p(static_cast<std::size_t>(t.keys));
+  for (std::int64_t b = 0; b < t.batch; ++b)
+    for (std::int64_t h = 0; h < t.heads; ++h)
+      for (std::int64_t i = 0; i < t.queries; ++i) {
+        const float* q = args.q + b * args.q_batch + h * args.q_head + i * row;
+        double sum = 0, largest = -INFINITY;
+        for (std::int64_t j = 0; j < t.keys; ++j) {
+          const float* k = args.k + b * args.k_batch + h * args.k_head + j * row;
+          double s = 0;
+          for (std::int64_t d = 0; d < t.dim; ++d) s += static_cast<double>(q[d]) * k[d];
+          p[static_cast<std::size_t>(j)] = s * t.scale;
+          largest = std::max(largest, s * t.scale);
+        }
+        for (double& x : p) sum += x = std::exp(x - largest);
+        meet(std::abs(log_sum_exp[static_cast<std::size_t>((b * t.heads + h) * t.queries + i)] - largest - std::log(sum)),
+             1e-5 * (1 + std::abs(largest)));
+        for (std::int64_t d = 0; d < t.dim; ++d) {
+          double value = 0, size = 0;
+          for (std::int64_t j = 0; j < t.keys; ++j) {
+            const double x = p[static_cast<std::size_t>(j)] / sum *
+                             args.v[b * args.v_batch + h * args.v_head + j * row + d];
+            value += x;
+            size += std::abs(x);
+          }
+          meet(std::abs(args.o[b * args.o_batch + h * args.o_head + i * args.o_row + d] - value), size * 0x1.04p-8 + 1e-6);
+        }
+      }
+  return worst;
+}
+
+}  // namespace
+
+TEST_CASE("bf16 attention is within its rounding, for awkward sizes and any number of threads") {
+  if (missing()) return;
+  for (const AttentionCase& t : {AttentionCase{1, 1, 1, 1, 1, 1.0f}, AttentionCase{1, 1, 3, 2, 5, -0.5f},
+                                 AttentionCase{2, 3, 15, 33, 32, 0.18f}, AttentionCase{1, 1, 211, 97, 64, 0.125f},
+                                 AttentionCase{1, 3, 99, 64, 33, 0.1f}, AttentionCase{3, 4, 49, 49, 32, 0.2f},
+                                 AttentionCase{1, 2, 197, 197, 128, 0.09f}, AttentionCase{1, 1, 14, 31, 130, 1.0f}}) {
+    INFO(t.batch << " x " << t.heads << " x " << t.queries << " x " << t.keys << " x " << t.dim);
+    std::vector<float> one, several;
+    CHECK(attention_error(t, 1, one) <= 1);
+    CHECK(attention_error(t, 3, several) <= 1);
+    CHECK(one == several);
+  }
+}
+#endif

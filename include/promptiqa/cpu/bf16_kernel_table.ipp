@@ -2,6 +2,7 @@
 // Surprising choice: everything between the products is the float code of avx512, so only operands are rounded.
 #pragma once
 
+#include <promptiqa/cpu/attention_bf16.hpp>
 #include <promptiqa/cpu/kernel_table.ipp>
 
 #if PROMPTIQA_X86_64
@@ -15,6 +16,7 @@ PROMPTIQA_INLINE const KernelTable<float>& bf16_kernel_table() {
     t.packed_bytes = packed_bytes<float, Avx512Bf16>;
     t.pack_matrix = pack_matrix<float, Avx512Bf16>;
     t.packed_layout = packed_layout<float, Avx512Bf16>;
+    t.attention = attention_bf16;
     return t;
   }();
   return table;

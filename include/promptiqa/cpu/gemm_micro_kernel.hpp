@@ -28,7 +28,7 @@ struct GemmTile {
 };
 
 /// One call of a micro-kernel: tile[i, j] = sum over kk < k of a[i * a_row + kk * a_k] * b[kk * b_k + j], plus the
-/// old tile[i, j] when `accumulate`. The tile is row-major, GemmTile::columns wide and 64-byte aligned.
+/// old tile[i, j] when `accumulate`. The tile's rows lie tile_row elements apart; whole vectors are written.
 /// With P = Bfloat16Pair an element of a and b is two of k.
 template <class T, class P = T>
 struct MicroKernelArgs {
@@ -38,6 +38,7 @@ struct MicroKernelArgs {
   const P* b;
   std::int64_t b_k;
   T* tile;
+  std::int64_t tile_row;
   bool accumulate;
   const P* prefetch;           // read soon: each step of k asks for the cache line there, `prefetch_step` elements on
   std::int64_t prefetch_step;  // from the one before
@@ -79,7 +80,7 @@ PROMPTIQA_ALWAYS_INLINE void store_tile(const MicroKernelArgs<T, P>& args,
       S::store(p, v);
     }
   };
-  (store(args.tile + (I / Vectors) * 2 * S::width + (I % Vectors) * S::width, sum[I]), ...);
+  (store(args.tile + static_cast<std::int64_t>(I / Vectors) * args.tile_row + (I % Vectors) * S::width, sum[I]), ...);
 }
 
 template <class V, class T>

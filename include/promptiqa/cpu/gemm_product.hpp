@@ -181,7 +181,8 @@ class Product {
         }
         for (std::int64_t row_panel = row_begin; row_panel < row_end; ++row_panel) {
           const std::int64_t row = row_panel_begin(row_panel), rows = row_panel_begin(row_panel + 1) - row;
-          MicroKernelArgs<T, P> call{depth, nullptr, 1, Tile::rows, b.data, b.k_stride, tile, part > 0, next, next_step};
+          MicroKernelArgs<T, P> call{depth, nullptr, 1, Tile::rows, b.data, b.k_stride,
+                                     tile, Tile::columns, part > 0, next, next_step};
           next += next_step * depth;
           if (copy_a_) {
             call.a = a_copy + (row_panel - row_begin) * Tile::rows * k_block_;
