@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <chrono>
 #include <csignal>
 #include <cstdio>
 #include <filesystem>
@@ -21,6 +22,7 @@
 #include "common/prompt_csv.hpp"
 #include "common/results.hpp"
 #include "common/score_options.hpp"
+#include "common/stage_times.hpp"
 
 namespace {
 
@@ -65,8 +67,9 @@ Prompt prompt_from_csv(Context& ctx, const Model& model, const ScoreOptions& opt
 
   std::vector<ImageFile> files;
   for (const std::string& image : csv.images) files.push_back({image, {}});
+  StageTimes times;  // not reported
   ImageStream stream(files, static_cast<int>(model.config().image_size), max_pixels(options), ctx.pool().size(),
-                     options.batch);
+                     options.batch, times);
   std::vector<promptiqa::Image> images;
   for (std::size_t i = 0; i < files.size(); ++i) {
     DecodedImage decoded = stream.next();
@@ -142,8 +145,12 @@ void mark_not_finite(std::vector<float>& features, std::size_t width, std::vecto
 Scored score_all(Context& ctx, const Model& model, const Prompt& prompt, const std::vector<ImageFile>& files,
                  const ScoreOptions& options) {
   Scored scored;
+  StageTimes times;
+  times.model_threads = ctx.pool().size();
+  const auto start = std::chrono::steady_clock::now();
+  const double processor = program_processor_seconds();
   ImageStream stream(files, static_cast<int>(model.config().image_size), max_pixels(options), ctx.pool().size(),
-                     2 * options.batch);
+                     2 * options.batch, times);
   ProgressBar progress(files.size(), !options.quiet);
   while (scored.results.size() < files.size() && !interrupted) {
     // One batch: what could be decoded goes through the model, the rest keeps its error.
@@ -154,7 +161,12 @@ Scored score_all(Context& ctx, const Model& model, const Prompt& prompt, const s
       scored.results.push_back({files[i].path, std::move(decoded.error)});
       if (scored.results.back().error.empty()) images.push_back(std::move(decoded.image));
     }
-    std::vector<float> features = model.features(ctx, images);
+    std::vector<float> features;
+    {
+      const StageTime::Scope computing(times.features);
+      features = model.features(ctx, images);
+    }
+    const StageTime::Scope scoring(times.scores);
     mark_not_finite(features, static_cast<std::size_t>(model.config().prompt_dim), scored.results, first);
     const std::vector<promptiqa::Prediction> predictions = model.score_features(ctx, features, prompt);
     for (std::size_t i = first, k = 0; i < first + count; ++i) {
@@ -165,6 +177,12 @@ Scored score_all(Context& ctx, const Model& model, const Prompt& prompt, const s
     }
     if (!options.features.empty()) scored.features.insert(scored.features.end(), features.begin(), features.end());
     progress.update(scored.results.size());
+  }
+  progress.clear();
+  if (options.timing) {
+    const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start;
+    const double used = program_processor_seconds() - processor;
+    std::fputs(stage_table(times, scored.results.size(), elapsed.count(), used).c_str(), stderr);
   }
   return scored;
 }

@@ -204,7 +204,7 @@ PROMPTIQA_TARGET_AVX512_BF16 float multiply_add_bf16(std::int64_t rounds, float 
 double rate(int threads, double flops_per_round, float (*body)(std::int64_t, float)) {
   constexpr std::int64_t rounds = 20'000'000;
   double best = 0;
-  for (int attempt = 0; attempt < 5; ++attempt) {
+  for (int attempt = 0; attempt < 10; ++attempt) {
     std::vector<std::thread> workers;
     std::vector<float> kept(static_cast<std::size_t>(threads));
     const auto start = Clock::now();

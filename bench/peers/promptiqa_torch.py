@@ -153,7 +153,7 @@ class Vit(nn.Module):
         else:
             inputs = [config.in_chans, *config.stem_channels[:-1]]
             self.patch_embed.proj = nn.Sequential(
-                *(StemStage(a, b, i > 0) for i, (a, b) in enumerate(zip(inputs, config.stem_channels)))
+                *(StemStage(a, b, i > 0) for i, (a, b) in enumerate(zip(inputs, config.stem_channels, strict=True)))
             )
         self.blocks = nn.ModuleList(
             Block(config.vit_dim, config.vit_heads, config.mlp_ratio, plain=False) for _ in range(config.vit_depth)
@@ -218,7 +218,8 @@ class Mal(nn.Module):
     def forward(self, maps: list[Tensor]) -> Tensor:
         batch, channels, height, width = maps[0].shape
         views, tokens = len(maps), height * width
-        stacked = torch.cat([attend(one).flatten(2) for attend, one in zip(self.attention_module, maps)], dim=1)
+        attended = [attend(one).flatten(2) for attend, one in zip(self.attention_module, maps, strict=True)]
+        stacked = torch.cat(attended, dim=1)
         pixel = self.feature_attention(stacked.reshape(batch, channels, views * tokens))
         channel = self.channel_attention(stacked.transpose(1, 2))
         mean = (pixel.reshape(batch, views * channels, tokens) + channel.transpose(1, 2)) / 2
@@ -245,7 +246,8 @@ class PromptIQA(nn.Module):
         self.block = Block(config.vit_dim, config.block_heads, plain=True)
         stages: list[nn.Module] = []
         inputs = [config.vit_dim, *config.cnn_channels[:-1]]
-        for before, after, kernel, pool in zip(inputs, config.cnn_channels, config.cnn_kernels, config.cnn_pools):
+        sizes = zip(inputs, config.cnn_channels, config.cnn_kernels, config.cnn_pools, strict=True)
+        for before, after, kernel, pool in sizes:
             stages += [nn.Conv2d(before, after, kernel), nn.BatchNorm2d(after), nn.ReLU(), nn.AvgPool2d(pool)]
         self.cnn = nn.Sequential(*stages)
 
@@ -272,7 +274,7 @@ class PromptIQA(nn.Module):
         return self.cnn(tokens.transpose(1, 2).unflatten(2, (self.grid, self.grid))).flatten(1)
 
     def prompt_feature(self, image_feature: Tensor, score: Tensor) -> Tensor:
-        """Image features (n, M) and scores (n, 1) of the pairs of a prompt -> (n, M). Done once per prompt: not timed."""
+        """Image features (n, M) and scores (n, 1) of a prompt's pairs -> (n, M). Once per prompt: not timed."""
         learned = self.score_token_kind == "learned"
         token = self.score_token(score) if learned else score.expand(-1, image_feature.shape[1])
         return self.mlp(self.i_p_fusion(torch.stack([image_feature, token], dim=1)).mean(dim=1))

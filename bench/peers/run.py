@@ -2,7 +2,8 @@
 
 One forward pass is: normalised images to image features, prompt fusion, scores; the prompt features are given. Every
 library runs in a process of its own, loaded once. Passes are timed one process at a time, in turn, in an order that
-rotates from round to round, while all others wait. A turn of a fast model is the median of several passes. One model, batch size and precision at a time is in memory.
+rotates from round to round, while all others wait. A turn of a fast model is the median of several passes. One model,
+batch size and precision at a time is in memory.
 
 Standard library only; run.sh makes the environment that the workers need and calls this.
 """
@@ -10,6 +11,7 @@ Standard library only; run.sh makes the environment that the workers need and ca
 from __future__ import annotations
 
 import argparse
+import contextlib
 import datetime
 import json
 import math
@@ -48,7 +50,7 @@ class WorkerError(RuntimeError):
     """A process that stopped, stayed silent or reported an error."""
 
 
-class Unavailable(RuntimeError):
+class UnavailableError(RuntimeError):
     """A library, or a precision of it, that cannot run here."""
 
 
@@ -93,7 +95,7 @@ class Worker:
                 continue
             answer: Line = json.loads(line)
             if "unavailable" in answer:
-                raise Unavailable(f"{answer['unavailable']}")
+                raise UnavailableError(f"{self.name}: {answer['unavailable']}")
             if "error" in answer:
                 raise WorkerError(f"{self.name}: {answer['error']} (see {self.log})")
             return answer
@@ -122,10 +124,8 @@ class Worker:
 
     def close(self) -> None:
         if self.process.stdin:
-            try:
+            with contextlib.suppress(OSError):
                 self.process.stdin.close()
-            except OSError:
-                pass
         try:
             self.process.wait(timeout=20)
         except subprocess.TimeoutExpired:
@@ -265,6 +265,11 @@ def time_in_turn(timed: list[Timed], runs: int, settle: float) -> None:
                 other.waited_cpu_s += other.worker.cpu_seconds() - cpu
 
 
+def highest(a: Line, b: Line) -> Line:
+    """Of two measured peaks, rate by rate the higher: something else may have been running during the other."""
+    return {key: max(a[key], b[key]) if key.endswith("_gflop_s") and a[key] is not None else a[key] for key in a}
+
+
 @dataclass
 class Bench:
     options: argparse.Namespace
@@ -276,6 +281,11 @@ class Bench:
 
     def python(self, *arguments: object) -> list[str]:
         return [sys.executable, str(WORKER), *map(str, arguments)]
+
+    def peak(self) -> Line:
+        """GFLOP/s of nothing but multiply-adds on all threads."""
+        threads = self.options.threads
+        return ask("peak", [str(self.ours), "peak", str(threads)], threads, self.log("peak"))
 
     def prepare(self, model: str, batch: int) -> tuple[Path, Path, Path, list[float]]:
         """Weights, inputs and ONNX of one model, made when they are not there, and the scores to expect."""
@@ -309,29 +319,37 @@ class Bench:
         if any(not p.startswith("torch") for p in peers):
             try:
                 self.export(weights, io, onnx)
-            except (WorkerError, Unavailable) as error:
+            except (WorkerError, UnavailableError) as error:
                 problems = {p: f"no ONNX file: {error}" for p in peers if not p.startswith("torch")}
                 note(f"  export failed: {error}")
-        commands = {"promptiqa": [str(self.ours), "serve", str(weights), str(io), str(threads), "--precision", precision]}
+        ours = [self.ours, "serve", weights, io, threads, "--precision", precision]
+        commands = {"promptiqa": [str(part) for part in ours]}
         commands |= {p: self.python("serve", p, weights, io, onnx, threads) for p in peers if p not in problems}
 
         # All at once where they fit, else promptiqa with one peer at a time.
-        need_mb = len(commands) * (2.5 * weights.stat().st_size / 1e6 + 300 + 250 * batch * (model == "base"))
+        need_mb = len(commands) * (2.5 * weights.stat().st_size / 1e6 + 300 + 40 * batch)
         together = need_mb < memory_available_mb()
         others = [name for name in commands if name != "promptiqa"]
         parts = [others] if together else [[name] for name in others]
         if not together:
             note(f"  about {need_mb / 1000:.0f} GB for all at once, not available: in pairs")
         results: list[Line] = []
+        label = f"{model}-{precision}-b{batch}"
         for part in parts:
-            results += self.timed_part(["promptiqa", *part], commands, expected, f"{model}-{precision}-b{batch}", problems)
+            results += self.timed_part(["promptiqa", *part], commands, expected, problems, label)
         base = {"model": model, "precision": precision, "batch": batch}
         failed = [{"peer": name, "problem": problem} for name, problem in problems.items()]
         return [{**base, **result} for result in results + failed]
 
     def timed_part(
-        self, names: list[str], commands: dict[str, list[str]], expected: list[float], label: str, problems: dict[str, str]
+        self,
+        names: list[str],
+        commands: dict[str, list[str]],
+        expected: list[float],
+        problems: dict[str, str],
+        label: str,
     ) -> list[Line]:
+        """Starts the named processes, times them in turn and ends them. Those that cannot run go into `problems`."""
         timed: list[Timed] = []
         try:
             for name in names:
@@ -341,9 +359,9 @@ class Bench:
                 try:
                     while "ready" not in one.start:
                         one.start.update(one.worker.answer())
-                except (WorkerError, Unavailable) as error:
-                    problems[name] = str(error)
-                    note(f"  {name}: {error}")
+                except (WorkerError, UnavailableError) as error:
+                    problems[name] = str(error).removeprefix(f"{name}: ")
+                    note(f"  {error}")
                     timed.pop().worker.close()
             note(f"  in turn: {', '.join(one.name for one in timed)}")
             if timed:
@@ -363,7 +381,8 @@ class Bench:
             result: Line = {"peer": one.name, **theirs, "promptiqa": own}
             if ours and own:
                 result["ratio"] = own["median_s"] / theirs["median_s"]
-                result["ratio_of_rounds"] = statistics.median(a / b for a, b in zip(ours.seconds, one.seconds))
+                rounds = zip(ours.seconds, one.seconds, strict=True)
+                result["ratio_of_rounds"] = statistics.median(a / b for a, b in rounds)
             results.append(result)
         if len(timed) == 1 and own:
             results.append({"peer": None, "promptiqa": own})
@@ -385,17 +404,17 @@ def milliseconds(seconds: object) -> str:
 def table(report: Line) -> str:
     """The results as Markdown."""
     cpu, peak = report["cpu"], report["peak"]
-    rates = [
-        f"{name} {peak[key]:.0f} GFLOP/s" for name, key in (("fp32", "fp32_gflop_s"), ("bf16", "bf16_gflop_s")) if peak.get(key)
-    ]
+    rates = [f"{name} {peak[f'{name}_gflop_s']:.0f} GFLOP/s" for name in PEERS if peak.get(f"{name}_gflop_s")]
     names = ("torch", "onnxruntime", "openvino")
     libraries = ", ".join(f"{n} {report['versions'][n]}" for n in names if report["versions"].get(n))
     lines = [
         f"{report['date']}, {cpu['model']} (family {cpu['family']}, model {cpu['model_number']}), "
-        f"{report['threads']} threads, {report['runs']} runs each in turn; load average {report['load_average']} before.",
+        f"{report['threads']} threads, {report['runs']} runs each, in turn; load average before: "
+        f"{report['load_average']}.",
         f"Measured multiply-add peak: {', '.join(rates) or 'not measured'}. {libraries}.",
         "",
-        "| model | precision | batch | peer | median ms | min | max | ours median | ratio ours/peer | score diff, peer / ours |",
+        "| model | precision | batch | peer | median ms | min | max | ours median | ratio ours/peer "
+        "| score diff, peer / ours |",
         "|---|---|---:|---|---:|---:|---:|---:|---:|---:|",
     ]
     for r in report["results"]:
@@ -438,16 +457,17 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         return value
 
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--ours", type=Path, required=True, help="the program bench_peers_ours (run.sh gives it)")
-    parser.add_argument("--work", type=Path, required=True, help="folder for weights, ONNX files and logs (run.sh gives it)")
+    parser.add_argument("--ours", type=Path, required=True, help="program bench_peers_ours (run.sh gives it)")
+    parser.add_argument("--work", type=Path, required=True, help="folder of weights, ONNX, logs (run.sh gives it)")
     parser.add_argument("--models", type=listed(list(MODELS)), default=list(MODELS), help="base,compact")
     parser.add_argument("--precisions", type=listed(list(PEERS)), default=list(PEERS), help="fp32,bf16")
     parser.add_argument("--batches", type=lambda t: [positive(v) for v in t.split(",")], default=[1, 8], help="1,8")
     parser.add_argument("--peers", type=listed(every_peer), default=None, help=",".join(every_peer))
     parser.add_argument("--runs", type=positive, default=15, help="timed turns of each process (15)")
-    parser.add_argument("--threads", type=positive, default=os.cpu_count() or 1, help="of every library (all processors)")
+    parser.add_argument("--threads", type=positive, default=os.cpu_count() or 1, help="of each library (all)")
     parser.add_argument("--settle", type=float, default=0.2, help="seconds of rest before each turn (0.2)")
-    parser.add_argument("--out", type=Path, default=HERE.parent / "results", help="folder of the report (bench/results)")
+    parser.add_argument("--out", type=Path, default=HERE.parent / "results", help="folder of the report")
+    parser.add_argument("--tag", default="", help="put at the end of the report's name, e.g. -batch8")
     return parser.parse_args(arguments)
 
 
@@ -470,18 +490,25 @@ def main() -> int:
         "weights": f"seeded, seed {SEED}",
         "load_average": load_average(),
         "versions": versions(),
-        "peak": ask("peak", [str(bench.ours), "peak", str(threads)], threads, bench.log("peak")),
+        "peak": bench.peak(),
+        "peaks": [],
         "results": [],
     }
     options.out.mkdir(parents=True, exist_ok=True)
-    target = options.out / f"peers-{report['date']}-{slug(str(cpu['model']))}.json"
-    for model in options.models:
-        for batch in options.batches:
+    target = options.out / f"peers-{report['date']}-{slug(str(cpu['model']))}{options.tag}.json"
+    for batch in options.batches:
+        for model in options.models:
             for precision in options.precisions:
                 note(f"{model}, batch {batch}, {precision}")
-                report["results"] += bench.group(model, precision, batch)
+                try:
+                    report["results"] += bench.group(model, precision, batch)
+                except (WorkerError, UnavailableError) as failure:  # the other groups may still do
+                    note(f"  {failure}")
+                    where = {"model": model, "precision": precision, "batch": batch}
+                    report["results"].append({**where, "peer": "all", "problem": str(failure)})
                 # After every group, so that a run cut short leaves what it has.
-                report["peak_after"] = ask("peak", [str(bench.ours), "peak", str(threads)], threads, bench.log("peak"))
+                report["peaks"].append(bench.peak())
+                report["peak"] = highest(report["peak"], report["peaks"][-1])
                 target.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
                 target.with_suffix(".md").write_text(table(report), encoding="utf-8")
     print(table(report))
@@ -495,7 +522,7 @@ def main() -> int:
 if __name__ == "__main__":
     try:
         sys.exit(main())
-    except (WorkerError, Unavailable) as failure:
+    except (WorkerError, UnavailableError) as failure:
         note(f"run.py: {failure}")
         sys.exit(1)
     except KeyboardInterrupt:

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Compares promptiqa's speed with PyTorch, ONNX Runtime and OpenVINO: makes a Python environment, builds our side, runs
-# everything in turn and writes bench/results/. Arguments go to run.py (--help lists them). Several GB on disk and in memory.
+# everything in turn and writes bench/results/. Arguments go to run.py (--help lists them). Takes several GB of disk and
+# of memory.
 # Surprising choice: an environment with the packages can be lent with PROMPTIQA_PEERS_VENV; it is used as it is.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -19,11 +20,12 @@ if [ -z "${PROMPTIQA_PEERS_VENV:-}" ] && [ ! -e "$venv/complete" ]; then
 fi
 [ -x "$venv/bin/python" ] || { echo "run.sh: no Python environment at '$venv'" >&2; exit 1; }
 
+mkdir -p "$build"
 generator=()
 if [ ! -e "$build/CMakeCache.txt" ] && command -v ninja >/dev/null; then generator=(-G Ninja); fi
 cmake -S "$source_dir" -B "$build" "${generator[@]}" -DCMAKE_BUILD_TYPE=Release -DPROMPTIQA_BUILD_BENCH=ON \
-  -DPROMPTIQA_BUILD_TESTS=OFF -DPROMPTIQA_BUILD_EXAMPLES=OFF >"$build.log" 2>&1 ||
-  { cat "$build.log" >&2; exit 1; }
+  -DPROMPTIQA_BUILD_TESTS=OFF -DPROMPTIQA_BUILD_EXAMPLES=OFF >"$build/configure.log" 2>&1 ||
+  { cat "$build/configure.log" >&2; exit 1; }
 cmake --build "$build" --target bench_peers_ours -j 2
 
 exec "$venv/bin/python" "$here/run.py" --ours "$build/bench/bench_peers_ours" --work "$build/peers" "$@"

@@ -35,13 +35,13 @@ def say(**line: object) -> None:
 
 
 @contextlib.contextmanager
-def packages(peer: str):
+def packages():
     """Turns a failed import inside into a message that says what to do."""
     try:
         yield
     except ImportError as error:
         name = error.name or str(error)
-        raise UnavailableError(f"{peer}: the Python package '{name}' is missing or broken (pip install {name})") from error
+        raise UnavailableError(f"no Python package '{name}' (pip install {name}): {error}") from error
 
 
 def cpu_has_bf16() -> bool:
@@ -106,7 +106,7 @@ def openvino_forward(precision: str, onnx: str, io: Arrays, threads: int) -> tup
     compiled = core.compile_model(core.read_model(onnx), "CPU", settings)
     used = str(compiled.get_property("INFERENCE_PRECISION_HINT"))
     if precision == "bf16" and "bfloat16" not in used and "bf16" not in used:
-        raise UnavailableError(f"openvino-bf16: the plugin computes in {used} instead")
+        raise UnavailableError(f"the plugin computes in {used} instead")
     feed = {"image": io["image"], "prompt_features": io["prompt_features"]}
     request = compiled.create_infer_request()
     return openvino.__version__, lambda: request.infer(feed)[0].tolist()
@@ -115,7 +115,7 @@ def openvino_forward(precision: str, onnx: str, io: Arrays, threads: int) -> tup
 def build(peer: str, weights: str, io: Arrays, onnx: str, threads: int) -> tuple[str, Forward]:
     """The version and the forward pass of a peer, named library-precision."""
     if peer.endswith("bf16") and not cpu_has_bf16():
-        raise UnavailableError(f"{peer}: this processor has no bfloat16 instructions")
+        raise UnavailableError("this processor has no bfloat16 instructions")
     library, _, kind = peer.partition("-")
     if library == "torch" and kind in ("fp32", "bf16", "autocast-bf16"):
         return torch_forward(kind, weights, io, threads)
@@ -130,7 +130,7 @@ def build(peer: str, weights: str, io: Arrays, onnx: str, threads: int) -> tuple
 
 
 def serve(peer: str, weights: str, io_file: str, onnx: str, threads: int) -> None:
-    with packages(peer):
+    with packages():
         io = read_arrays(io_file)
         start = time.perf_counter()
         version, forward = build(peer, weights, io, onnx, threads)
@@ -153,7 +153,7 @@ def serve(peer: str, weights: str, io_file: str, onnx: str, threads: int) -> Non
 
 def make_inputs(weights: str, io_file: str, batch: int, seed: int) -> None:
     """Smooth random images, prompt features of ten pairs, and the scores PyTorch computes for them in float64."""
-    with packages("inputs"):
+    with packages():
         import torch
         from safetensors.torch import save_file
 
@@ -181,7 +181,7 @@ def make_inputs(weights: str, io_file: str, batch: int, seed: int) -> None:
 
 def export(weights: str, io_file: str, onnx_file: str) -> None:
     """The model as ONNX with the batch size of `io_file`; the large weights lie in a file beside it."""
-    with packages("export"):
+    with packages():
         import onnx  # noqa: F401  (the exporter needs both: fail here, with their names)
         import onnxscript  # noqa: F401
         import torch

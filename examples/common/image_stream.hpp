@@ -17,6 +17,7 @@
 #include <promptiqa/image/resize.hpp>
 
 #include "image_files.hpp"
+#include "stage_times.hpp"
 
 namespace examples {
 
@@ -29,15 +30,17 @@ struct DecodedImage {
 class ImageStream {
  public:
   /// Starts decoding `files`, which must outlive the stream. side: the model's input size; threads: decoders;
-  /// ahead: how many decoded images may wait.
-  ImageStream(const std::vector<ImageFile>& files, int side, std::uint64_t max_pixels, int threads, std::size_t ahead)
-      : files_(files), side_(side), max_pixels_(max_pixels), slots_(std::max<std::size_t>(ahead, 1)) {
+  /// ahead: how many decoded images may wait; times: where the decoders' time is added, must outlive the stream.
+  ImageStream(const std::vector<ImageFile>& files, int side, std::uint64_t max_pixels, int threads, std::size_t ahead,
+              StageTimes& times)
+      : files_(files), side_(side), max_pixels_(max_pixels), times_(times), slots_(std::max<std::size_t>(ahead, 1)) {
     const auto count = std::min(files.size(), static_cast<std::size_t>(std::max(threads, 1)));
     try {
       for (std::size_t i = 0; i < count; ++i) decoders_.emplace_back([this] { decode_all(); });
     } catch (const std::system_error&) {  // fewer decoders do; none do not
       if (decoders_.empty()) throw;
     }
+    times.decoders = static_cast<int>(std::max<std::size_t>(decoders_.size(), 1));
   }
 
   /// Stops early if not all was read: waits for the images being decoded, no others.
@@ -54,6 +57,7 @@ class ImageStream {
 
   /// The next file's result; call it files.size() times at most.
   DecodedImage next() {
+    const StageTime::Scope waiting(times_.wait);
     std::unique_lock<std::mutex> lock(mutex_);
     Slot& slot = slots_[read_ % slots_.size()];
     changed_.wait(lock, [&] { return slot.ready; });
@@ -89,13 +93,19 @@ class ImageStream {
     }
   }
 
+  promptiqa::Image load(const std::string& path) const {
+    const StageTime::Scope decoding(times_.decode);
+    return promptiqa::load_image(path, {.max_pixels = max_pixels_});
+  }
+
   DecodedImage decode(const ImageFile& file) const {
     DecodedImage result;
     result.error = file.error;
     if (!file.error.empty()) return result;
     try {
-      result.image =
-          promptiqa::resize_cubic(promptiqa::load_image(file.path, {.max_pixels = max_pixels_}), side_, side_);
+      const promptiqa::Image photograph = load(file.path);
+      const StageTime::Scope resizing(times_.resize);
+      result.image = promptiqa::resize_cubic(photograph, side_, side_);
     } catch (const std::bad_alloc&) {
       result.error = "image '" + file.path + "': not enough memory to decode it";
     } catch (const std::exception& error) {
@@ -107,6 +117,7 @@ class ImageStream {
   const std::vector<ImageFile>& files_;
   const int side_;
   const std::uint64_t max_pixels_;
+  StageTimes& times_;
   std::mutex mutex_;
   std::condition_variable changed_;
   std::vector<Slot> slots_;             // ring: file i waits in slot i % size

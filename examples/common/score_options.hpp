@@ -23,7 +23,7 @@ struct ScoreOptions {
   std::string save_prompt, prompt_name, prompt_description;
   std::string json, csv, features;  // empty: not wanted
   std::string sort = "none";
-  bool recursive = false, quiet = false;
+  bool recursive = false, quiet = false, timing = false;
   int threads = 0;
   std::string precision = "fp32";
   double max_megapixels = 100;
@@ -100,6 +100,9 @@ inline int parse_score_options(int argc, char** argv, ScoreOptions& options) {
       ->check(CLI::IsMember({"none", "score", "rising"}))
       ->group("Output");
   app.add_flag("-q,--quiet", options.quiet, "No table, no notes, no progress bar; errors only")->group("Output");
+  app.add_flag("--timing", options.timing,
+               "After the run, print where its time went to standard\nerror: reading and decoding, resizing, the model")
+      ->group("Output");
 
   app.add_option("--threads", options.threads, "Threads. Default: as many as the machine has cores")
       ->type_name("N")

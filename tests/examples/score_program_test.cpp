@@ -243,3 +243,12 @@ TEST_CASE("wrong usage", "[score]") {
   CHECK(help.code == 0);
   CHECK_THAT(help.out, ContainsSubstring("--save-prompt") && ContainsSubstring("Exit code"));
 }
+
+TEST_CASE("--timing says on standard error where the time went", "[score]") {
+  const Workshop shop;
+  const auto run = shop.score("--timing --csv - -q photos");
+  CHECK(run.code == 0);
+  for (const char* part : {"read, decode", "resize", "model features", "heads, output", "4 images", "100.0%"})
+    CHECK_THAT(run.err, ContainsSubstring(part));
+  CHECK(run.out == shop.score("--csv - -q photos").out);
+}

@@ -65,10 +65,11 @@ struct ImageEncoder {
     return products;
   }
 
-  void pack(Context& ctx, const WeightReleased& released) {
+  /// merging: whether form_products() will be called, see Mal::pack.
+  void pack(Context& ctx, const WeightReleased& released, bool merging) {
     vit.pack(ctx, released);
-    for (Mal<T>& mal : mals) mal.pack(ctx, released);
-    fusion_mal.pack(ctx, released);
+    for (Mal<T>& mal : mals) mal.pack(ctx, released, merging);
+    fusion_mal.pack(ctx, released, merging);
     block.pack(ctx, released);
   }
   void unpack() {

@@ -82,8 +82,7 @@ struct FlatAttention {
     merged.bias = matmul(ctx, query.bias.reshape({1, width}), key.weight, false, false, 1.0).reshape({width});
     query.release(released);
     key.release(released);
-    merged.pack(ctx, nullptr);
-    merged.weight = Tensor<T>();  // only the packed form is used
+    merged.keep_only_packed(ctx);
     return merged;
   }
 
@@ -122,7 +121,7 @@ struct Mal {
     // Channel-major memory re-read with K neighbouring channels a row.
     const Tensor<T> rows = transpose(ctx, stack).reshape({batch, width, views * tokens});
     if (pass.trace) pass.note(name + ".self_attention", rows.reshape({batch, views * width, tokens}));
-    const Tensor<T> y = pass.training || !pass.rewrites || !mean_value.packed.fits(ctx) || ctx.tape()
+    const Tensor<T> y = pass.training || !pass.rewrites || !mean_value.has_packed(ctx) || ctx.tape()
                             ? plain(ctx, stack, rows, pass, name)
                             : rewritten(ctx, stack, rows, products);
     if (pass.trace) pass.note(name, transpose(ctx, y));
@@ -156,17 +155,19 @@ struct Mal {
     return add(ctx, scale_shift(ctx, attended, 0.5, 0.0), mean(ctx, stack.reshape(by_map), 2));
   }
 
-  void pack(Context& ctx, const WeightReleased& released) {
+  /// merging: the query and key layers will soon be replaced by their product, so no packed copies are made of them:
+  /// the few images before then read the plain weights.
+  void pack(Context& ctx, const WeightReleased& released, bool merging) {
     for (auto& map : attention_module) map.each_linear([&](Linear<T>& layer) { layer.pack(ctx, released); });
-    for (Linear<T>* layer : {&channel_attention.query, &channel_attention.key, &channel_attention.value,
-                             &feature_attention.query, &feature_attention.key})
-      layer->pack(ctx, released);
+    channel_attention.value.pack(ctx, released);
+    for (FlatAttention<T>* block : {&channel_attention, &feature_attention})
+      for (Linear<T>* layer : {&block->query, &block->key})
+        merging ? layer->stream(released) : layer->pack(ctx, released);
     const Linear<T>& value = feature_attention.value;
     mean_value = Linear<T>(views * tokens, tokens);
     mean_value.weight = mean(ctx, value.weight.reshape({views, tokens, views * tokens}), 0);
     mean_value.bias = mean(ctx, value.bias.reshape({views, tokens}), 0);
-    mean_value.pack(ctx, nullptr);
-    mean_value.weight = Tensor<T>();  // only the packed form is used
+    mean_value.keep_only_packed(ctx);
     value.release(released);
   }
 

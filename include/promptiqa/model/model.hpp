@@ -40,7 +40,9 @@ template <class T>
 class Model {
  public:
   /// Reads weights, safetensors or PyTorch checkpoint (told by content), F32, F16, BF16 or F64. The configuration is
-  /// the file's own, or a preset's whose names and shapes are exactly the file's. F32 tensors stay in the mapped file.
+  /// the file's own, or a preset's whose names and shapes are exactly the file's. F32 tensors stay in the mapped file,
+  /// and are read from it when they are first used: do not write into the file while the model lives (replacing it by
+  /// renaming another one over it is safe).
   /// Throws FileError, or WeightsError naming the file and the tensor: missing, extra, of another shape, not finite.
   static Model load(Context& ctx, const std::string& path, const ModelOptions& options = {});
 
@@ -139,7 +141,8 @@ class Model {
   /// Call after weights have been written to: forgets packed and merged forms and the identity.
   void weights_changed();
 
-  /// Lays the weights out for fast inference; load() has done it unless for training.
+  /// Makes the model ready for fast inference with ctx's kernels; load() has done it unless for training. Each weight
+  /// is laid out for them when it is first used, which makes the first image slower, not the loading.
   void pack(Context& ctx);
 
   /// Writes a safetensors file, atomically; running statistics stay F32. Throws FileError.

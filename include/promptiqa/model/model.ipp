@@ -74,7 +74,6 @@ Model<T> Model<T>::from_tensors(Context& ctx, const TensorFile& file, const Mode
   model.visit(loader);
   loader.check_all_used();
   model.merge_products_ = options.merge_products;
-  model.renew_identity();
   if (file.file)
     model.released_ = [map = file.file](const void* data, std::size_t bytes) {
       const auto all = map->bytes();
@@ -82,6 +81,7 @@ Model<T> Model<T>::from_tensors(Context& ctx, const TensorFile& file, const Mode
       if (at >= all.data() && at + bytes <= all.data() + all.size())
         map->release_pages(static_cast<std::size_t>(at - all.data()), bytes);
     };
+  model.renew_identity();
   if (!options.training) model.pack(ctx);
   return model;
 }
@@ -101,8 +101,12 @@ void Model<T>::renew_identity() {
   std::vector<WeightsIdentity::Entry> entries;
   for (const StateEntry& entry : state()) {
     if (entry.value)
-      entries.push_back({entry.name, entry.shape, [value = entry.value](std::int64_t begin, std::int64_t count, float* out) {
-                           for (std::int64_t i = 0; i < count; ++i) out[i] = static_cast<float>(value.data()[begin + i]);
+      // Hashing reads every weight once: pages are dropped behind it, or the file would lie in memory a second time.
+      entries.push_back({entry.name, entry.shape,
+                         [value = entry.value, done = released_](std::int64_t begin, std::int64_t count, float* out) {
+                           const T* from = value.data() + begin;
+                           for (std::int64_t i = 0; i < count; ++i) out[i] = static_cast<float>(from[i]);
+                           if (done) done(from, static_cast<std::size_t>(count) * sizeof(T));
                          }});
     else
       entries.push_back({entry.name, entry.shape,
@@ -113,7 +117,7 @@ void Model<T>::renew_identity() {
 
 template <class T>
 void Model<T>::pack(Context& ctx) {
-  image_encoder_.pack(ctx, released_);
+  image_encoder_.pack(ctx, released_, merge_products_);
   prompt_encoder_.pack(ctx, released_);
   regression_.pack(ctx, released_);
 }
@@ -165,6 +169,7 @@ std::shared_ptr<const typename Model<T>::MalProducts> Model<T>::products_for(Con
     if (lazy_->products) return lazy_->products;
   }
   auto products = std::make_shared<const MalProducts>(image_encoder_.form_products(ctx, released_));
+  ctx.memory().trim();  // of the scratch for products of whole weights, which nothing later is as large as
   std::lock_guard<std::mutex> lock(lazy_->guard);
   lazy_->products = products;
   return products;

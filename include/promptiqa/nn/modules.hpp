@@ -9,9 +9,14 @@
 // where `shape` is the one the file has (a 1x1 convolution's weight is (O, C, 1, 1) there, (O, C) here).
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
 #include <string>
+#include <utility>
 
 #include <promptiqa/ops/all.hpp>
 
@@ -20,6 +25,46 @@ namespace promptiqa {
 /// Told after a weight has been packed that its own memory will not be read again soon: a loader drops its pages.
 using WeightReleased = std::function<void(const void* data, std::size_t bytes)>;
 
+/// A weight laid out for the kernels of one Context by the first thread that needs it. Made at load, it lets loading
+/// touch no memory but the file's; safe from many threads, which wait for the one that packs.
+template <class T>
+class LazyPacked {
+ public:
+  /// Will pack op(weight) = weight^T with `ctx`'s kernels, threads and memory, which it shares until then.
+  LazyPacked(const Context& ctx, const Tensor<T>& weight, const WeightReleased& released)
+      : layout_(ctx.kernels<T>().packed_layout), source_(Source{ctx, weight, released}) {}
+
+  /// True when the kernels of `ctx` understand the layout.
+  bool fits(const Context& ctx) const { return layout_ == ctx.kernels<T>().packed_layout; }
+
+  /// The packed weight. Throws std::bad_alloc when there is no memory for it; a later call tries again.
+  const PackedMatrix<T>& get() const {
+    if (!ready_.load(std::memory_order_acquire)) {
+      const std::lock_guard<std::mutex> lock(packing_);
+      if (source_) {
+        packed_ = PackedMatrix<T>::pack(source_->ctx, source_->weight, true);
+        if (source_->released)
+          source_->released(source_->weight.data(), static_cast<std::size_t>(source_->weight.numel()) * sizeof(T));
+        source_.reset();
+        ready_.store(true, std::memory_order_release);
+      }
+    }
+    return packed_;
+  }
+
+ private:
+  struct Source {
+    Context ctx;
+    Tensor<T> weight;
+    WeightReleased released;
+  };
+  int layout_;
+  mutable std::atomic<bool> ready_{false};
+  mutable std::mutex packing_;
+  mutable std::optional<Source> source_;  // until packed; guarded by packing_
+  mutable PackedMatrix<T> packed_;        // written once, before ready_
+};
+
 /// y = x W^T + b.
 template <class T>
 struct Linear {
@@ -27,25 +72,43 @@ struct Linear {
   bool has_bias = true, from_conv1x1 = false;
   Tensor<T> weight;                // (outputs, inputs)
   Tensor<accumulate_t<T>> bias;    // (outputs) or empty
-  PackedMatrix<T> packed;
+  std::shared_ptr<const LazyPacked<T>> packed;  // null: products read the plain weight
+  WeightReleased streamed;                      // told after each product that read the plain weight; see stream()
 
   Linear() = default;
   Linear(std::int64_t in, std::int64_t out, bool with_bias = true, bool conv1x1 = false)
       : inputs(in), outputs(out), has_bias(with_bias), from_conv1x1(conv1x1) {}
 
   Tensor<T> operator()(Context& ctx, const Tensor<T>& x, LinearEpilogue<T> epilogue = {}) const {
-    epilogue.packed = &packed;
-    return linear(ctx, x, weight, bias, epilogue);
+    if (has_packed(ctx)) epilogue.packed = &packed->get();
+    Tensor<T> y = linear(ctx, x, weight, bias, epilogue);
+    if (streamed) release(streamed);
+    return y;
   }
 
+  /// From now on products with ctx's kernels use a packed copy, made when the first of them is computed.
   void pack(Context& ctx, const WeightReleased& released) {
-    packed = PackedMatrix<T>::pack(ctx, weight, true);
-    release(released);
+    streamed = nullptr;
+    packed = std::make_shared<const LazyPacked<T>>(ctx, weight, released);
   }
+  /// No packed copy: each product reads the plain weight, whose pages are dropped again. Slower and small; for layers
+  /// that are used a few times. Dropping pages that another thread reads only makes it read the file again.
+  void stream(const WeightReleased& released) {
+    packed = nullptr;
+    streamed = released;
+  }
+  /// Packs at once and drops the plain weight: for layers that exist for inference only.
+  void keep_only_packed(Context& ctx) {
+    pack(ctx, nullptr);
+    packed->get();
+    weight = Tensor<T>();
+  }
+  /// True when products with ctx's kernels use a packed copy.
+  bool has_packed(const Context& ctx) const { return packed && packed->fits(ctx); }
   void release(const WeightReleased& released) const {
     if (released && weight) released(weight.data(), static_cast<std::size_t>(weight.numel()) * sizeof(T));
   }
-  void unpack() { packed = {}; }
+  void unpack() { stream(nullptr); }
 
   template <class V>
   void visit(V& v, const std::string& prefix) {
