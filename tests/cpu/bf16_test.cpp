@@ -12,6 +12,7 @@
 #include <vector>
 
 #include <promptiqa/core/context.hpp>
+#include <promptiqa/cpu/gemm_pack.hpp>
 #include <promptiqa/ops/linear.hpp>
 
 #include "catch.hpp"
@@ -25,7 +26,7 @@ bool missing() {
   std::string notice;
   if (cpu_backend(Precision::bf16, &notice) == CpuBackend::avx512_bf16) return false;
   WARN("not run: " << notice);
-  CHECK(notice.find("avx512bf16") != std::string::npos);
+  CHECK((notice.find("avx512bf16") != std::string::npos || notice.find("x86-64") != std::string::npos));
   return true;
 }
 
@@ -118,6 +119,27 @@ TEST_CASE("bf16 products are the same for any number of threads, packed or not")
 }
 
 #if PROMPTIQA_X86_64
+TEST_CASE("bf16 panels hold zeros where there is no lane and no k") {
+  if (missing()) return;
+  constexpr int panel = 14;
+  for (const bool lanes_are_rows : {false, true})
+    for (const std::int64_t k : {1, 2, 31, 33})
+      for (const std::int64_t lanes : {1, 13, 14}) {
+        const std::vector<float> source(static_cast<std::size_t>(k * lanes), 1.0f);  // exact: a read behind it is caught
+        std::vector<cpu::Bfloat16Pair> packed(static_cast<std::size_t>((k + 1) / 2 * panel), {0xFFFFFFFFu});
+        cpu::pack_panel<float, cpu::Avx512Bf16, panel>(
+            packed.data(), {source.data(), lanes_are_rows ? 1 : lanes, lanes_are_rows ? k : 1}, k, lanes);
+        INFO(k << " x " << lanes << (lanes_are_rows ? " transposed" : ""));
+        bool right = true;
+        for (std::int64_t kk = 0; kk < (k + 1) / 2; ++kk)
+          for (std::int64_t j = 0; j < panel; ++j) {
+            const std::uint32_t low = j < lanes ? 0x3F80u : 0u, high = j < lanes && 2 * kk + 1 < k ? 0x3F800000u : 0u;
+            right = right && packed[static_cast<std::size_t>(kk * panel + j)].bits == (low | high);
+          }
+        CHECK(right);
+      }
+}
+
 namespace {
 
 struct AttentionCase {
@@ -133,15 +155,22 @@ double attention_error(const AttentionCase& t, int threads, std::vector<float>& 
   const std::int64_t row = t.heads * 3 * t.dim, tokens = std::max(t.queries, t.keys);  // (B, N, H, 3, D)
   std::vector<float> qkv(static_cast<std::size_t>(t.batch * tokens * row));
   for (float& x : qkv) x = static_cast<float>(sixteenths(random)) / 16;
+  // v lies by itself, (H, B, N, D) with gaps, and some keys stand out: at the end, where a maximum may be forgotten.
+  const std::int64_t v_row = t.dim + 3;
+  std::vector<float> v(static_cast<std::size_t>(t.heads * t.batch * tokens * v_row), NAN);
+  for (std::int64_t i = 0; i < t.heads * t.batch * tokens; ++i)
+    for (std::int64_t d = 0; d < t.dim; ++d)
+      v[static_cast<std::size_t>(i * v_row + d)] = static_cast<float>(sixteenths(random)) / 16;
+  if (t.keys > 16)
+    for (std::int64_t d = 0; d < t.dim; ++d) qkv[static_cast<std::size_t>((t.keys - 1) * row + t.dim + d)] *= 64;
   o.assign(static_cast<std::size_t>(t.batch * t.queries * t.heads * t.dim), NAN);
   std::vector<float> log_sum_exp(static_cast<std::size_t>(t.batch * t.heads * t.queries), NAN);
   AttentionArgs<float> args{};
   args.batch = t.batch, args.heads = t.heads, args.queries = t.queries, args.keys = t.keys, args.head_dim = t.dim;
   args.scale = t.scale;
-  args.q = qkv.data(), args.k = args.q + t.dim, args.v = args.k + t.dim;
-  args.q_batch = args.k_batch = args.v_batch = tokens * row;
-  args.q_head = args.k_head = args.v_head = 3 * t.dim;
-  args.q_row = args.k_row = args.v_row = row;
+  args.q = qkv.data(), args.k = args.q + t.dim, args.v = v.data();
+  args.q_batch = args.k_batch = tokens * row, args.q_head = args.k_head = 3 * t.dim, args.q_row = args.k_row = row;
+  args.v_batch = tokens * v_row, args.v_head = t.batch * tokens * v_row, args.v_row = v_row;
   args.o = o.data(), args.o_batch = t.queries * t.heads * t.dim, args.o_head = t.dim, args.o_row = t.heads * t.dim;
   args.log_sum_exp = log_sum_exp.data();
   Context ctx = Context::cpu(threads, CpuBackend::avx512_bf16);
@@ -149,7 +178,7 @@ double attention_error(const AttentionCase& t, int threads, std::vector<float>& 
 
   double worst = 0;
   const auto meet = [&](double error, double bound) {
-    if (!(error <= worst * bound)) worst = bound > 0 ? error / bound : INFINITY;
+    if (!(error <= worst * bound)) worst = std::isfinite(error) && bound > 0 ? error / bound : INFINITY;  // NaN too
   };
   std::vector<double> p(static_cast<std::size_t>(t.keys));
   for (std::int64_t b = 0; b < t.batch; ++b)
@@ -171,7 +200,7 @@ double attention_error(const AttentionCase& t, int threads, std::vector<float>& 
           double value = 0, size = 0;
           for (std::int64_t j = 0; j < t.keys; ++j) {
             const double x = p[static_cast<std::size_t>(j)] / sum *
-                             args.v[b * args.v_batch + h * args.v_head + j * row + d];
+                             args.v[b * args.v_batch + h * args.v_head + j * v_row + d];
             value += x;
             size += std::abs(x);
           }
@@ -188,12 +217,16 @@ TEST_CASE("bf16 attention is within its rounding, for awkward sizes and any numb
   for (const AttentionCase& t : {AttentionCase{1, 1, 1, 1, 1, 1.0f}, AttentionCase{1, 1, 3, 2, 5, -0.5f},
                                  AttentionCase{2, 3, 15, 33, 32, 0.18f}, AttentionCase{1, 1, 211, 97, 64, 0.125f},
                                  AttentionCase{1, 3, 99, 64, 33, 0.1f}, AttentionCase{3, 4, 49, 49, 32, 0.2f},
-                                 AttentionCase{1, 2, 197, 197, 128, 0.09f}, AttentionCase{1, 1, 14, 31, 130, 1.0f}}) {
+                                 AttentionCase{1, 2, 197, 197, 128, 0.09f}, AttentionCase{1, 1, 14, 31, 130, 1.0f},
+                                 AttentionCase{1, 2, 20, 40, 17, 0.2f}, AttentionCase{2, 1, 20, 40, 49, 1.0f}}) {
     INFO(t.batch << " x " << t.heads << " x " << t.queries << " x " << t.keys << " x " << t.dim);
     std::vector<float> one, several;
-    CHECK(attention_error(t, 1, one) <= 1);
+    const double error = attention_error(t, 1, one);
+    CHECK(error <= 1);
     CHECK(attention_error(t, 3, several) <= 1);
     CHECK(one == several);
+    // The bound is not so wide that fp32's error fills a hundredth of it.
+    if (t.keys > 30 && t.scale > 0 && t.scale < 0.15f) CHECK(error > 0.01);
   }
 }
 #endif

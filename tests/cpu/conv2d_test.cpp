@@ -70,6 +70,13 @@ std::vector<Conv2dGeometry> geometries() {
       geometry(20, 2, 4, 5, 3, 3, 3, 1, 1, 1, 1),      // more images than groups of partial sums
       geometry(2, 70, 7, 7, 12, 3, 3, 1, 1, 1, 1),     // several depth blocks
       geometry(1, 3, 40, 50, 8, 3, 3, 1, 1, 1, 1),     // several pixel blocks
+      geometry(1, 40, 33, 30, 12, 3, 3, 1, 1, 1, 1),   // several blocks of channels and of rows, the last one lower
+      geometry(3, 3, 16, 60, 21, 2, 3, 1, 1, 0, 1),    // wide rows, nothing square
+      geometry(2, 9, 6, 64, 17, 3, 3, 1, 1, 2, 2),     // padding as wide as it can be for a padded backward pass
+      geometry(1, 96, 60, 60, 8, 3, 3, 2, 2, 1, 1),    // stride 2 with several depth blocks and pixel blocks
+      geometry(1, 2, 9, 33, 3, 3, 3, 2, 2, 1, 1),      // stride 2, a last vector that ends at the image's edge
+      geometry(1, 2, 9, 32, 3, 3, 3, 2, 2, 0, 0),
+      geometry(1, 2, 34, 34, 3, 2, 2, 2, 2, 0, 0),     // stride 2 without padding: runs that begin the image
   };
 }
 

@@ -416,3 +416,32 @@ TEST_CASE("a config is checked field by field") {
   refused(with("\"drop\":0.1", "\"drop\":1.5"), "drop");
   refused(with("\"drop\":0.1", "\"dorp\":0.1"), "unknown field dorp");
 }
+
+TEST_CASE("one model serves contexts of several backends, before and after its products are merged") {
+  Context ctx = Context::cpu(2);
+  ModelConfig config = ModelConfig::compact();
+  Model<float> model = Model<float>::create(ctx, config, 1);
+  model.pack(ctx);
+  std::vector<CpuBackend> backends = {CpuBackend::portable, cpu_backend(Precision::bf16)};
+  const Tensor<float> image = ctx.full<float>(Shape{1, 3, config.image_size, config.image_size}, 0.25f);
+  const Tensor<float> first = model.image_features(ctx, image);
+  const auto near = [&](const Tensor<float>& x, double allowed) {
+    double worst = 0, size = 0;
+    for (std::int64_t i = 0; i < x.numel(); ++i) {
+      const double error = std::abs(static_cast<double>(x.data()[i]) - first.data()[i]);
+      if (!(error <= worst)) worst = error;
+      size = std::max(size, std::abs(static_cast<double>(first.data()[i])));
+    }
+    return worst <= allowed * size;
+  };
+  for (const CpuBackend backend : backends) {
+    Context other = Context::cpu(2, backend);
+    CHECK(near(model.image_features(other, image), 0.03));  // bfloat16: see golden_test.cpp
+  }
+  for (int i = 0; i < 20; ++i) CHECK(near(model.image_features(ctx, image), 1e-4));
+  for (const CpuBackend backend : backends) {
+    Context other = Context::cpu(2, backend);
+    for (int i = 0; i < 20; ++i) CHECK(near(model.image_features(other, image), 0.03));
+    CHECK(near(model.image_features(ctx, image), 1e-4));
+  }
+}

@@ -7,6 +7,11 @@
 
 namespace promptiqa {
 
+namespace cpu {  // kernel_table.hpp may be the one that includes this, and declare them below
+inline std::string missing_instructions(CpuBackend backend);
+inline CpuBackend best_cpu_backend();
+}  // namespace cpu
+
 PROMPTIQA_INLINE CpuBackend cpu_backend(Precision precision, std::string* notice) {
   if (precision == Precision::fp32) return cpu::best_cpu_backend();
   const std::string missing = cpu::missing_instructions(CpuBackend::avx512_bf16);

@@ -27,6 +27,7 @@
 #define PROMPTIQA_X86_64 0
 #define PROMPTIQA_TARGET_AVX2
 #define PROMPTIQA_TARGET_AVX512
+#define PROMPTIQA_TARGET_AVX512_BF16
 #endif
 
 #define PROMPTIQA_ALWAYS_INLINE __attribute__((always_inline)) inline

@@ -185,8 +185,8 @@ inline void attention_bf16(const KernelContext& kc, const AttentionArgs<float>& 
       }
       for (std::int64_t panel = 0; panel < plan.value_panels; ++panel) {
         const std::int64_t column = panel * Tile::columns;
-        pack_panel<float, Avx512Bf16, Tile::columns>(values + column * plan.key_depth, {v + column, args.v_row, 1},
-                                                     args.keys,
+        pack_panel<float, Avx512Bf16, Tile::columns>(values + column * plan.key_depth,
+                                                     {v + column, args.v_row, 1}, args.keys,
                                                      std::min<std::int64_t>(Tile::columns, args.head_dim - column));
       }
       detail::attention_blocks_bf16(args, plan, pair, part * plan.blocks / parts, (part + 1) * plan.blocks / parts, keys,

@@ -3,7 +3,8 @@
 #pragma once
 
 #include <promptiqa/cpu/attention_bf16.hpp>
-#include <promptiqa/cpu/kernel_table.ipp>
+#include <promptiqa/cpu/gemm.hpp>
+#include <promptiqa/cpu/kernel_table.hpp>
 
 #if PROMPTIQA_X86_64
 namespace promptiqa::cpu {

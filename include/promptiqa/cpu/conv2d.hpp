@@ -11,21 +11,16 @@
 #include <promptiqa/core/kernel_table.hpp>
 #include <promptiqa/core/memory_pool.hpp>
 #include <promptiqa/core/thread_pool.hpp>
+#include <promptiqa/cpu/conv2d_shifted.hpp>
 #include <promptiqa/cpu/im2col.hpp>
 #include <promptiqa/cpu/panel_product.hpp>
 
 namespace promptiqa::cpu {
 
-/// `total` cut into equal blocks of at most `limit`, each a multiple of `multiple`.
-inline std::int64_t even_block(std::int64_t total, std::int64_t limit, std::int64_t multiple) {
-  const std::int64_t blocks = std::max<std::int64_t>(1, (total + limit - 1) / limit);
-  const std::int64_t block = (total + blocks - 1) / blocks;
-  return (block + multiple - 1) / multiple * multiple;
-}
-
 /// y = x * weight + bias; see Conv2dArgs. Throws std::bad_alloc.
 template <class T, class Isa>
 void conv2d(const KernelContext& ctx, const Conv2dArgs<T>& args) {
+  if (shifted_pays<T, Isa>(args.geometry)) return conv2d_shifted<T, Isa>(ctx, args);
   using Tile = PanelTile<T, Isa>;
   auto& pool = *static_cast<ThreadPool*>(ctx.execution);
   auto& memory = *static_cast<MemoryPool*>(ctx.memory);
@@ -61,6 +56,9 @@ void conv2d(const KernelContext& ctx, const Conv2dArgs<T>& args) {
 /// Throws std::bad_alloc.
 template <class T, class Isa>
 void conv2d_backward_data(const KernelContext& ctx, const Conv2dBackwardDataArgs<T>& args) {
+  const Conv2dGeometry reverse = backward_data_geometry(args.geometry);
+  if (reverse.pad_h >= 0 && reverse.pad_w >= 0 && shifted_pays<T, Isa>(reverse))
+    return conv2d_shifted_backward_data<T, Isa>(ctx, args);
   using Tile = PanelTile<T, Isa>;
   auto& pool = *static_cast<ThreadPool*>(ctx.execution);
   auto& memory = *static_cast<MemoryPool*>(ctx.memory);
@@ -104,6 +102,27 @@ void conv2d_backward_data(const KernelContext& ctx, const Conv2dBackwardDataArgs
   });
 }
 
+/// dbias from dy (batch, outputs, area). See Conv2dBackwardWeightArgs.
+template <class T>
+void conv2d_backward_bias(ThreadPool& pool, const Conv2dBackwardWeightArgs<T>& args) {
+  const Conv2dGeometry& g = args.geometry;
+  const std::int64_t outputs = g.out_channels, area = g.out_h * g.out_w;
+  pool.parallel_for(outputs, [&](std::int64_t o) {
+    // Eight sums of planes keep the additions independent; planes are added in double, there may be thousands.
+    double total = 0;
+    for (std::int64_t image = 0; image < g.batch; ++image) {
+      const T* dy = args.dy + (image * outputs + o) * area;
+      T lanes[8] = {};
+      std::int64_t i = 0;
+      for (; i + 8 <= area; i += 8)
+        for (int l = 0; l < 8; ++l) lanes[l] += dy[i + l];
+      for (; i < area; ++i) lanes[0] += dy[i];
+      for (const T lane : lanes) total += static_cast<double>(lane);
+    }
+    args.dbias[o] = static_cast<accumulate_t<T>>(total);
+  });
+}
+
 /// dweight and, unless null, dbias from dy and x. Images are cut into groups whose number depends on the geometry
 /// only; a group's sum is made in order and the groups' sums are added in order, so the result has the same bits for
 /// any number of threads. See Conv2dBackwardWeightArgs. Throws std::bad_alloc.
@@ -121,18 +140,21 @@ void conv2d_backward_weight(const KernelContext& ctx, const Conv2dBackwardWeight
     if (args.dbias) std::fill_n(args.dbias, outputs, accumulate_t<T>(0));
     return;
   }
+  if (args.dbias) conv2d_backward_bias(pool, args);
+  if (shifted_pays<T, Isa>(g)) return conv2d_shifted_backward_weight<T, Isa>(ctx, args);
 
   // Small weights get several partial sums; large ones have rows enough to keep the threads busy.
   constexpr std::int64_t partial_elements = 1 << 20;
   const std::int64_t most = std::min<std::int64_t>(g.batch, 16);
   const std::int64_t groups = std::max<std::int64_t>(1, std::min(most, partial_elements / (depth * outputs)));
   std::int64_t rows = even_block(depth, 384, Tile::rows);
+  // Long runs of pixels where few rows read them: memory is then read in streams. They decide in which order pixels
+  // are added, so they must not depend on the number of threads, as the rows of a task then do.
+  const std::int64_t pixels =
+      even_block(area, std::clamp<std::int64_t>(98304 / std::max(rows, outputs), 256, 2048), 1);
   while (groups * ((depth + rows - 1) / rows) < 2 * pool.size() && rows > 8 * Tile::rows)
     rows = even_block(depth, rows - Tile::rows, Tile::rows);
   const std::int64_t row_blocks = (depth + rows - 1) / rows;
-  // Long runs of pixels where few rows read them: memory is then read in streams.
-  const std::int64_t pixels =
-      even_block(area, std::clamp<std::int64_t>(98304 / std::max(rows, outputs), 256, 2048), 1);
   const std::int64_t pitch = Tile::padded(pixels) + Tile::width;  // no multiple of a page: rows spread over cache sets
 
   const StorageRef partial = memory.allocate(static_cast<std::size_t>(groups * depth * outputs) * sizeof(T));
@@ -164,22 +186,6 @@ void conv2d_backward_weight(const KernelContext& ctx, const Conv2dBackwardWeight
         for (std::int64_t group = 1; group < groups; ++group) total += sums[(group * depth + k) * outputs + o];
         args.dweight[o * depth + k] = total;
       }
-  });
-
-  if (!args.dbias) return;
-  pool.parallel_for(outputs, [&](std::int64_t o) {
-    // Eight sums of planes keep the additions independent; planes are added in double, there may be thousands.
-    double total = 0;
-    for (std::int64_t image = 0; image < g.batch; ++image) {
-      const T* dy = args.dy + (image * outputs + o) * area;
-      T lanes[8] = {};
-      std::int64_t i = 0;
-      for (; i + 8 <= area; i += 8)
-        for (int l = 0; l < 8; ++l) lanes[l] += dy[i + l];
-      for (; i < area; ++i) lanes[0] += dy[i];
-      for (const T lane : lanes) total += static_cast<double>(lane);
-    }
-    args.dbias[o] = static_cast<accumulate_t<T>>(total);
   });
 }
 

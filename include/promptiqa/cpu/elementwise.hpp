@@ -3,7 +3,10 @@
 // either advances or stands still, so four short loops serve every shape.
 #pragma once
 
+#include <cmath>
+#include <cstdint>
 #include <cstring>
+#include <type_traits>
 
 #include <promptiqa/core/kernel_table.hpp>
 #include <promptiqa/cpu/math.hpp>
@@ -241,15 +244,62 @@ void binary(const KernelContext& kc, const BinaryArgs<T>& args) {
   });
 }
 
+namespace detail {
+
+/// keep[i] = -1 where counter_uniform(key, first + i) >= p, else 0, for a vector of lanes. `least` is p * 2^53 rounded
+/// up: the generator's 53 bits are compared before they become a double, so no conversion is needed.
+template <class Lane, int Bytes>
+PROMPTIQA_ALWAYS_INLINE void kept_lanes(typename Simd<Lane, Bytes>::Vector& keep, std::uint64_t key,
+                                        std::uint64_t first, std::int64_t least) {
+  using Words = Simd<std::uint64_t, Bytes>;
+  using Signed = Simd<std::int64_t, Bytes>;
+  using Narrow = Simd<Lane, Words::width * static_cast<int>(sizeof(Lane))>;
+  Lane lanes[Simd<Lane, Bytes>::width];
+  std::uint64_t indices[Words::width];
+  for (int i = 0; i < Words::width; ++i) indices[i] = static_cast<std::uint64_t>(i);
+  for (int part = 0; part < Simd<Lane, Bytes>::width; part += Words::width) {
+    typename Words::Vector z;
+    Words::load(z, indices);
+    z = (z + (first + static_cast<std::uint64_t>(part))) * 0x9E3779B97F4A7C15ull + key;
+    for (int round = 0; round < 2; ++round) {
+      z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9ull;
+      z = (z ^ (z >> 27)) * 0x94D049BB133111EBull;
+      z ^= z >> 31;
+      z += 0x9E3779B97F4A7C15ull;
+    }
+    z >>= 11;
+    typename Signed::Vector bits;
+    std::memcpy(&bits, &z, sizeof bits);
+    bits = bits >= least;
+    typename Narrow::Vector narrow = __builtin_convertvector(bits, typename Narrow::Vector);
+    Narrow::store(lanes + part, narrow);
+  }
+  Simd<Lane, Bytes>::load(keep, lanes);
+}
+
+}  // namespace detail
+
 /// The body of KernelTable::dropout; see DropoutArgs.
 template <class T, class Isa>
 void dropout(const KernelContext& kc, const DropoutArgs<T>& args) {
+  using S = Simd<T, Isa::bytes>;
+  using Lane = std::conditional_t<sizeof(T) == 4, std::int32_t, std::int64_t>;
   const T factor = static_cast<T>(1 / (1 - args.p));
+  const std::int64_t least = static_cast<std::int64_t>(std::ceil(args.p * 0x1.0p53));
   parallel_ranges(kc, args.count, stream_grain / 4, 64, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t i = begin; i < end; ++i) {
-      const bool kept = counter_uniform(args.key, static_cast<std::uint64_t>(i)) >= args.p;
-      args.y[i] = kept ? args.x[i] * factor : T(0);
-    }
+    Isa::run([&]() PROMPTIQA_SIMD_LAMBDA {
+      const T* x = args.x + begin;
+      T* y = args.y + begin;
+      for_each_vector<S>(end - begin, [&](std::int64_t i, int count) PROMPTIQA_SIMD_LAMBDA {
+        typename S::Vector v;
+        const typename S::Vector zero = {};
+        typename Simd<Lane, Isa::bytes>::Vector keep;
+        detail::kept_lanes<Lane, Isa::bytes>(keep, args.key, static_cast<std::uint64_t>(begin + i), least);
+        load_some<S, T>(v, x + i, count);
+        v = keep ? v * factor : zero;
+        store_some<S, T>(y + i, v, count);
+      });
+    });
   });
 }
 

@@ -238,12 +238,6 @@ void gemm(const KernelContext& kc, const GemmArgs<T>& args) {
   detail::gemm_on<T, Isa>(&pool_of(kc), memory_of(kc), args);
 }
 
-/// The same on the calling thread only, for bodies of parallel loops. The same bits.
-template <class T, class Isa>
-void gemm_serial(MemoryPool& memory, const GemmArgs<T>& args) {
-  detail::gemm_on<T, Isa>(nullptr, memory, args);
-}
-
 template <class T, class Isa>
 void detail::gemm_on(ThreadPool* pool, MemoryPool& memory, const GemmArgs<T>& args) {
   if (args.batch <= 0 || args.m <= 0 || args.n <= 0) return;

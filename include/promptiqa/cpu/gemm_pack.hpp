@@ -132,15 +132,17 @@ PROMPTIQA_ALWAYS_INLINE void pack_transposed(packed_element_t<T, Isa>* panel, co
   }
 }
 template <class T, class Isa, int Panel, std::size_t... Group>
-PROMPTIQA_ALWAYS_INLINE void pack_transposed_groups(packed_element_t<T, Isa>* panel, const PanelSource<T>& source, std::int64_t k,
-                                                    std::int64_t lanes, std::index_sequence<Group...>) {
+PROMPTIQA_ALWAYS_INLINE void pack_transposed_groups(packed_element_t<T, Isa>* panel, const PanelSource<T>& source,
+                                                    std::int64_t k, std::int64_t lanes,
+                                                    std::index_sequence<Group...>) {
   constexpr int width = Simd<T, Isa::bytes>::width;
   (pack_transposed<T, Isa, Panel, static_cast<int>(Group) * width>(panel, source, k, lanes), ...);
 }
 
 }  // namespace detail
 
-/// Fills one panel of packed_depth(k) * Panel packed elements from `lanes` <= Panel lanes of a matrix; the other lanes become zero.
+/// Fills one panel of packed_depth(k) * Panel packed elements from `lanes` <= Panel lanes of a matrix; the other lanes
+/// become zero.
 template <class T, class Isa, int Panel>
 void pack_panel(packed_element_t<T, Isa>* panel, const PanelSource<T>& source, std::int64_t k, std::int64_t lanes) {
   constexpr int width = Simd<T, Isa::bytes>::width;

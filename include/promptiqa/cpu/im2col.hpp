@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <utility>
 
 #include <promptiqa/core/kernel_table.hpp>
 #include <promptiqa/cpu/simd.hpp>
@@ -45,12 +46,93 @@ PROMPTIQA_ALWAYS_INLINE Im2colRun im2col_run(const Conv2dGeometry& g, std::int64
   return run;
 }
 
+// The even or odd elements of the pair of vectors (a, b); and the lower or upper half of v spread over even lanes.
+template <class V, int... I>
+PROMPTIQA_ALWAYS_INLINE void every_other(V& out, const V& a, const V& b, bool odd, std::integer_sequence<int, I...>) {
+  out = odd ? __builtin_shufflevector(a, b, (2 * I + 1)...) : __builtin_shufflevector(a, b, (2 * I)...);
+}
+template <class V, int... I>
+PROMPTIQA_ALWAYS_INLINE void spread(V& low, V& high, const V& v, std::integer_sequence<int, I...>) {
+  constexpr int width = sizeof...(I);
+  const V zero = {};
+  low = __builtin_shufflevector(v, zero, (I % 2 ? width : I / 2)...);
+  high = __builtin_shufflevector(v, zero, (I % 2 ? width : width / 2 + I / 2)...);
+}
+
+/// to[t] = from[t] for t in [0, n): whole vectors, the last one overlapping its neighbour instead of leaving a tail;
+/// vectors half as long for a run that is shorter than one.
+template <class T, int Bytes>
+PROMPTIQA_ALWAYS_INLINE void copy_run(T* to, const T* from, std::int64_t n) {
+  using S = Simd<T, Bytes>;
+  if (n >= S::width) {
+    typename S::Vector v;
+    for (std::int64_t t = 0; t < n - S::width; t += S::width) {
+      S::load(v, from + t);
+      S::store(to + t, v);
+    }
+    S::load(v, from + n - S::width);
+    S::store(to + n - S::width, v);
+  } else if constexpr (S::width > 4) {
+    copy_run<T, Bytes / 2>(to, from, n);
+  } else {
+    for (std::int64_t t = 0; t < n; ++t) to[t] = from[t];
+  }
+}
+
+/// to[t] = from[2 t] for t in [0, n), reading nothing outside from[0 .. 2 n - 2].
+template <class T, int Bytes>
+PROMPTIQA_ALWAYS_INLINE void copy_every_other(T* to, const T* from, std::int64_t n) {
+  using S = Simd<T, Bytes>;
+  if (n > S::width) {
+    constexpr auto lanes = std::make_integer_sequence<int, S::width>{};
+    typename S::Vector v, w;
+    for (std::int64_t t = 0; t < n - S::width; t += S::width) {
+      S::load(v, from + 2 * t);
+      S::load(w, from + 2 * t + S::width);
+      every_other(v, v, w, false, lanes);
+      S::store(to + t, v);
+    }
+    const T* last = from + 2 * (n - S::width) - 1;  // one element early: its odd ones end at the last one wanted
+    S::load(v, last);
+    S::load(w, last + S::width);
+    every_other(v, v, w, true, lanes);
+    S::store(to + n - S::width, v);
+  } else if constexpr (S::width > 4) {
+    copy_every_other<T, Bytes / 2>(to, from, n);
+  } else {
+    for (std::int64_t t = 0; t < n; ++t) to[t] = from[2 * t];
+  }
+}
+
+/// to[2 t] += from[t] for t in [0, n), touching nothing outside to[0 .. 2 n - 2].
+template <class T, int Bytes>
+PROMPTIQA_ALWAYS_INLINE void add_to_every_other(T* to, const T* from, std::int64_t n) {
+  using S = Simd<T, Bytes>;
+  constexpr auto lanes = std::make_integer_sequence<int, S::width>{};
+  std::int64_t t = 0;
+  for (; t + S::width < n; t += S::width) {
+    typename S::Vector v, low, high, w;
+    S::load(v, from + t);
+    spread(low, high, v, lanes);
+    S::load(w, to + 2 * t);
+    w += low;
+    S::store(to + 2 * t, w);
+    S::load(w, to + 2 * t + S::width);
+    w += high;
+    S::store(to + 2 * t + S::width, w);
+  }
+  if constexpr (S::width > 4) {
+    add_to_every_other<T, Bytes / 2>(to + 2 * t, from + t, n - t);
+  } else {
+    for (; t < n; ++t) to[2 * t] += from[t];
+  }
+}
+
 /// Rows [k0, k0 + rows) and columns [p0, p0 + columns) of the im2col matrix of x (in_channels, in_h, in_w), to
 /// out[i * pitch + j]; columns up to `width` <= pitch become zero.
 template <class T, class Isa>
 void im2col(T* out, std::int64_t pitch, std::int64_t width, const Conv2dGeometry& g, const T* x, std::int64_t k0,
             std::int64_t rows, std::int64_t p0, std::int64_t columns) {
-  using S = Simd<T, Isa::bytes>;
   Isa::run([&]() PROMPTIQA_SIMD_LAMBDA {
     const std::int64_t first_oy = p0 / g.out_w, first_ox = p0 % g.out_w;
     std::int64_t kx = k0 % g.kernel_w, ky = k0 / g.kernel_w % g.kernel_h, c = k0 / g.kernel_w / g.kernel_h;
@@ -63,20 +145,13 @@ void im2col(T* out, std::int64_t pitch, std::int64_t width, const Conv2dGeometry
         for (std::int64_t t = 0; t < run.begin; ++t) to[t] = T(0);
         if (run.begin < run.end) {
           const T* from = x + (c * g.in_h + run.iy) * g.in_w + run.ix;
-          if (g.stride_w != 1) {
+          const std::int64_t inside = run.end - run.begin;
+          if (g.stride_w == 1)
+            copy_run<T, Isa::bytes>(to + run.begin, from + run.begin, inside);
+          else if (g.stride_w == 2)
+            copy_every_other<T, Isa::bytes>(to + run.begin, from + 2 * run.begin, inside);
+          else
             for (std::int64_t t = run.begin; t < run.end; ++t) to[t] = from[t * g.stride_w];
-          } else if (run.end - run.begin >= S::width) {
-            // Whole vectors; the last one overlaps its neighbour instead of leaving a tail.
-            typename S::Vector v;
-            for (std::int64_t t = run.begin; t < run.end - S::width; t += S::width) {
-              S::load(v, from + t);
-              S::store(to + t, v);
-            }
-            S::load(v, from + run.end - S::width);
-            S::store(to + run.end - S::width, v);
-          } else {
-            for (std::int64_t t = run.begin; t < run.end; ++t) to[t] = from[t];
-          }
         }
         for (std::int64_t t = run.end; t < count; ++t) to[t] = T(0);
         j += count;
@@ -118,7 +193,10 @@ void col2im_add(T* x, const Conv2dGeometry& g, const T* columns, std::int64_t pi
                 S::store(to + t, w);
               }
             }
-            for (; t < run.end; ++t) to[t * g.stride_w] += from[t];
+            if (g.stride_w == 2)
+              add_to_every_other<T, Isa::bytes>(to + 2 * t, from + t, run.end - t);
+            else
+              for (; t < run.end; ++t) to[t * g.stride_w] += from[t];
           }
   });
 }

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <cstring>
 
 #include <promptiqa/cpu/simd.hpp>
 
@@ -52,7 +53,8 @@ PROMPTIQA_ALWAYS_INLINE void round_to_bfloat16(Pair16::Vector& bits, const Float
 }
 
 /// pairs = (even[i], odd[i]) as bfloat16.
-PROMPTIQA_ALWAYS_INLINE void make_pairs(Pair16::Vector& pairs, const Float16::Vector& even, const Float16::Vector& odd) {
+PROMPTIQA_ALWAYS_INLINE void make_pairs(Pair16::Vector& pairs, const Float16::Vector& even,
+                                        const Float16::Vector& odd) {
   Pair16::Vector low, high;
   round_to_bfloat16(low, even);
   round_to_bfloat16(high, odd);

@@ -72,6 +72,8 @@ struct ImageEncoder {
     fusion_mal.pack(ctx, released, merging);
     block.pack(ctx, released);
   }
+  /// Whether pack() was for ctx's kernels.
+  bool packed_for(const Context& ctx) const { return fusion_mal.mean_value.has_packed(ctx); }
   void unpack() {
     vit.unpack();
     for (Mal<T>& mal : mals) mal.unpack();

@@ -155,7 +155,8 @@ Tensor<T> Model<T>::preprocess(Context& ctx, std::span<const Image> images) cons
 
 template <class T>
 std::shared_ptr<const typename Model<T>::MalProducts> Model<T>::products_for(Context& ctx, std::int64_t images) const {
-  if (!merge_products_ || ctx.tape()) return nullptr;
+  // Merged layers exist in one backend's layout only: the one the weights are packed for.
+  if (!merge_products_ || ctx.tape() || !image_encoder_.packed_for(ctx)) return nullptr;
   const std::int64_t seen = lazy_->images_seen.fetch_add(images) + images;
   {
     std::lock_guard<std::mutex> lock(lazy_->guard);

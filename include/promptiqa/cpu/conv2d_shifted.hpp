@@ -1,0 +1,350 @@
+// Convolution at stride 1, and its gradients, as products with shifted views of a padded image.
+// Surprising choice: output rows are computed as wide as the padded image and the few columns too many thrown away;
+// in exchange an im2col row is the padded image itself, some elements on, and nothing is copied once per tap.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+#include <promptiqa/core/kernel_table.hpp>
+#include <promptiqa/core/memory_pool.hpp>
+#include <promptiqa/core/thread_pool.hpp>
+#include <promptiqa/cpu/panel_product.hpp>
+#include <promptiqa/cpu/parallel.hpp>
+
+namespace promptiqa::cpu {
+
+/// `total` cut into equal blocks of at most `limit`, each a multiple of `multiple`.
+inline std::int64_t even_block(std::int64_t total, std::int64_t limit, std::int64_t multiple) {
+  const std::int64_t blocks = std::max<std::int64_t>(1, (total + limit - 1) / limit);
+  const std::int64_t block = (total + blocks - 1) / blocks;
+  return (block + multiple - 1) / multiple * multiple;
+}
+
+/// Elements from one row of the padded image to the next.
+inline std::int64_t padded_pitch(const Conv2dGeometry& g) { return g.in_w + 2 * g.pad_w; }
+
+/// Whether the columns thrown away cost less than copying pieces of im2col would.
+template <class T, class Isa>
+bool shifted_pays(const Conv2dGeometry& g) {
+  using Tile = PanelTile<T, Isa>;
+  if (g.stride_h != 1 || g.stride_w != 1 || g.kernel_h * g.kernel_w < 4 || g.out_h * g.out_w == 0) return false;
+  const std::int64_t columns = Tile::padded((g.out_h - 1) * padded_pitch(g) + g.out_w);
+  return 8 * columns <= 9 * Tile::padded(g.out_h * g.out_w);
+}
+
+/// Rows [iy, iy + rows) of the padded image, for channels [c, c + channels): out (channels, rows, pitch). Row 0 is
+/// the first of the padding; x is the image (in_channels, in_h, in_w).
+template <class T, class Isa>
+void pad_rows(T* out, const Conv2dGeometry& g, const T* x, std::int64_t c, std::int64_t channels, std::int64_t iy,
+              std::int64_t rows) {
+  const std::int64_t pitch = padded_pitch(g);
+  for (std::int64_t i = 0; i < channels * rows; ++i, out += pitch) {
+    const std::int64_t y = iy + i % rows - g.pad_h;
+    if (y < 0 || y >= g.in_h) {
+      std::fill_n(out, pitch, T(0));
+      continue;
+    }
+    std::fill_n(out, g.pad_w, T(0));
+    std::copy_n(x + ((c + i / rows) * g.in_h + y) * g.in_w, g.in_w, out + g.pad_w);
+    std::fill_n(out + g.pad_w + g.in_w, g.pad_w, T(0));
+  }
+}
+
+/// c = bias + a b, or c += a b when `accumulate`, with a (m, k), c (m, n) and row kk of b at b + offsets[kk], where
+/// n is whole vectors.
+template <class T>
+struct ShiftedProductArgs {
+  std::int64_t m, n, k;
+  const T* a;
+  std::int64_t a_row;
+  const T* b;
+  const std::int64_t* offsets;  // (k)
+  T* c;
+  std::int64_t c_row;
+  const T* row_bias;            // (m) or null
+  bool accumulate;
+};
+
+// One register tile, as panel_tile: one chain of sums per element, whatever R and V are.
+template <class T, class Isa, int R, int V>
+PROMPTIQA_ALWAYS_INLINE void shifted_tile(const ShiftedProductArgs<T>& g, std::int64_t row, std::int64_t column) {
+  using S = Simd<T, Isa::bytes>;
+  using Vector = typename S::Vector;
+  Vector sum[R * V];
+  const T* a[R];
+  unroll<R>([&](auto r) PROMPTIQA_SIMD_LAMBDA {
+    a[r] = g.a + (row + r) * g.a_row;
+    const T start = g.row_bias && !g.accumulate ? g.row_bias[row + r] : T(0);
+    unroll<V>([&](auto v) PROMPTIQA_SIMD_LAMBDA { broadcast(sum[r * V + v], start); });
+  });
+  const T* const base = g.b + column;
+  const std::int64_t depth = g.k;
+  for (std::int64_t kk = 0; kk < depth; ++kk) {
+    const T* b = base + g.offsets[kk];
+    Vector right[V];
+    unroll<V>([&](auto v) PROMPTIQA_SIMD_LAMBDA { S::load(right[v], b + v * S::width); });
+    unroll<R>([&](auto r) PROMPTIQA_SIMD_LAMBDA {
+      Vector left;
+      broadcast(left, a[r][kk]);
+      unroll<V>([&](auto v) PROMPTIQA_SIMD_LAMBDA { sum[r * V + v] += left * right[v]; });
+    });
+  }
+  T* c = g.c + row * g.c_row + column;
+  unroll<R>([&](auto r) PROMPTIQA_SIMD_LAMBDA {
+    unroll<V>([&](auto v) PROMPTIQA_SIMD_LAMBDA {
+      T* out = c + r * g.c_row + v * S::width;
+      Vector value = sum[r * V + v];
+      if (g.accumulate) {
+        Vector before;
+        S::load(before, out);
+        value += before;
+      }
+      S::store(out, value);
+    });
+  });
+}
+
+template <class T, class Isa, int V>
+PROMPTIQA_ALWAYS_INLINE void shifted_rows(const ShiftedProductArgs<T>& g, std::int64_t column) {
+  constexpr int full = PanelTile<T, Isa>::rows;
+  std::int64_t row = 0;
+  for (; row + full <= g.m; row += full) shifted_tile<T, Isa, full, V>(g, row, column);
+  for (; row + 2 <= g.m; row += 2) shifted_tile<T, Isa, 2, V>(g, row, column);
+  if (row < g.m) shifted_tile<T, Isa, 1, V>(g, row, column);
+}
+
+/// Computes the product on the calling thread.
+template <class T, class Isa>
+void shifted_product(const ShiftedProductArgs<T>& g) {
+  using Tile = PanelTile<T, Isa>;
+  Isa::run([&]() PROMPTIQA_SIMD_LAMBDA {
+    std::int64_t column = 0;
+    for (; column + Tile::panel_columns <= g.n; column += Tile::panel_columns)
+      shifted_rows<T, Isa, Tile::vectors>(g, column);
+    const std::int64_t vectors = (g.n - column) / Tile::width;
+    if (vectors == 1) shifted_rows<T, Isa, 1>(g, column);
+    if constexpr (Tile::vectors > 2) {
+      if (vectors == 2) shifted_rows<T, Isa, 2>(g, column);
+      if (vectors == 3) shifted_rows<T, Isa, 3>(g, column);
+    }
+  });
+}
+
+/// y = x * weight + bias for a geometry of stride 1. Throws std::bad_alloc.
+template <class T, class Isa>
+void conv2d_shifted(const KernelContext& ctx, const Conv2dArgs<T>& args) {
+  using Tile = PanelTile<T, Isa>;
+  auto& pool = *static_cast<ThreadPool*>(ctx.execution);
+  auto& memory = *static_cast<MemoryPool*>(ctx.memory);
+  const Conv2dGeometry& g = args.geometry;
+  const std::int64_t taps = g.kernel_h * g.kernel_w, depth = g.in_channels * taps, pitch = padded_pitch(g);
+
+  // A task is some rows of one image's output: its part of the padded image and its sums stay in the second-level
+  // cache. Channels are taken as many at a time as the first-level cache holds under one tile.
+  const std::int64_t of_row = (g.in_channels + g.out_channels) * pitch * std::int64_t{sizeof(T)};
+  std::int64_t block = even_block(g.out_h, std::max<std::int64_t>(1, (std::int64_t{384} << 10) / of_row), 1);
+  while (g.batch * ((g.out_h + block - 1) / block) < 2 * pool.size() && block > 1)
+    block = even_block(g.out_h, block - 1, 1);
+  const std::int64_t blocks = (g.out_h + block - 1) / block, halo = g.kernel_h - 1;
+  const std::int64_t channel_block = even_block(g.in_channels, std::max<std::int64_t>(1, 288 / taps), 1);
+
+  const std::int64_t padded_rows = block + halo, plane = padded_rows * pitch;
+  const std::int64_t most_columns = Tile::padded((block - 1) * pitch + g.out_w);
+  // The last tile reads on past the last row, into elements whose sums are thrown away.
+  const std::int64_t image_size = g.in_channels * plane + Tile::width;
+  const StorageRef table = memory.allocate(static_cast<std::size_t>(2 * depth) * sizeof(std::int64_t));
+  std::int64_t* offsets = static_cast<std::int64_t*>(table->data);  // for blocks of full height, then for the last one
+  const std::int64_t last_plane = (g.out_h - (blocks - 1) * block + halo) * pitch;
+  for (std::int64_t k = 0; k < depth; ++k) {
+    const std::int64_t tap = k % taps, shift = tap / g.kernel_w * pitch + tap % g.kernel_w;
+    offsets[k] = k / taps * plane + shift;
+    offsets[depth + k] = k / taps * last_plane + shift;
+  }
+
+  pool.parallel_for(g.batch * blocks, [&](std::int64_t task) {
+    const std::int64_t image = task / blocks, oy = task % blocks * block, rows = std::min(block, g.out_h - oy);
+    const std::int64_t columns = Tile::padded((rows - 1) * pitch + g.out_w);
+    const StorageRef scratch =
+        memory.allocate(static_cast<std::size_t>(image_size + g.out_channels * most_columns) * sizeof(T));
+    T* padded = static_cast<T*>(scratch->data);
+    T* sums = padded + image_size;
+    pad_rows<T, Isa>(padded, g, args.x + image * g.in_channels * g.in_h * g.in_w, 0, g.in_channels, oy, rows + halo);
+    const std::int64_t used = g.in_channels * (rows + halo) * pitch;
+    std::fill_n(padded + used, Tile::width, T(0));
+    const std::int64_t* shifts = task % blocks + 1 == blocks ? offsets + depth : offsets;
+    for (std::int64_t c = 0; c < g.in_channels; c += channel_block) {
+      const std::int64_t channels = std::min(channel_block, g.in_channels - c);
+      shifted_product<T, Isa>({g.out_channels, columns, channels * taps, args.weight + c * taps, depth, padded,
+                               shifts + c * taps, sums, columns, args.bias, c > 0});
+    }
+    for (std::int64_t o = 0; o < g.out_channels; ++o)
+      for (std::int64_t r = 0; r < rows; ++r)
+        std::copy_n(sums + o * columns + r * pitch, g.out_w,
+                    args.y + ((image * g.out_channels + o) * g.out_h + oy + r) * g.out_w);
+  });
+}
+
+/// The convolution that takes dy to dx: the same with the weight flipped and its channels exchanged.
+inline Conv2dGeometry backward_data_geometry(const Conv2dGeometry& g) {
+  return {g.batch,    g.out_channels, g.out_h,    g.out_w, g.in_channels,           g.in_h, g.in_w, g.kernel_h,
+          g.kernel_w, g.stride_h,     g.stride_w, g.kernel_h - 1 - g.pad_h, g.kernel_w - 1 - g.pad_w};
+}
+
+/// dx from dy for a geometry of stride 1 whose padding is less than its kernel. Throws std::bad_alloc.
+template <class T, class Isa>
+void conv2d_shifted_backward_data(const KernelContext& ctx, const Conv2dBackwardDataArgs<T>& args) {
+  auto& pool = *static_cast<ThreadPool*>(ctx.execution);
+  auto& memory = *static_cast<MemoryPool*>(ctx.memory);
+  const Conv2dGeometry& g = args.geometry;
+  const std::int64_t taps = g.kernel_h * g.kernel_w, size = g.in_channels * g.out_channels * taps;
+  const StorageRef flipped = memory.allocate(static_cast<std::size_t>(size) * sizeof(T));
+  T* weight = static_cast<T*>(flipped->data);  // (C, O, taps from last to first)
+  pool.parallel_for(g.in_channels, [&](std::int64_t c) {
+    for (std::int64_t o = 0; o < g.out_channels; ++o)
+      std::reverse_copy(args.weight + (o * g.in_channels + c) * taps, args.weight + (o * g.in_channels + c + 1) * taps,
+                        weight + (c * g.out_channels + o) * taps);
+  });
+  conv2d_shifted<T, Isa>(ctx, {backward_data_geometry(g), args.dy, weight, nullptr, args.dx});
+}
+
+/// c (m, n), or c += when `accumulate`: element (i, j) is the sum over pixels (y, x) of a rectangle of
+/// a[offsets[i] + y * pitch + x] * b(y * columns + x, j), with b (rows * columns, n) in panels and n whole vectors.
+template <class T>
+struct ShiftedSumArgs {
+  std::int64_t m, n, rows, columns, pitch;
+  const T* a;
+  const std::int64_t* offsets;  // (m)
+  const T* b;
+  T* c;
+  bool accumulate;
+};
+
+template <class T, class Isa, int R, int V>
+PROMPTIQA_ALWAYS_INLINE void shifted_sum_tile(const ShiftedSumArgs<T>& g, std::int64_t row, std::int64_t column) {
+  using S = Simd<T, Isa::bytes>;
+  using Vector = typename S::Vector;
+  Vector sum[R * V];
+  const T* a[R];
+  unroll<R>([&](auto r) PROMPTIQA_SIMD_LAMBDA {
+    a[r] = g.a + g.offsets[row + r];
+    unroll<V>([&](auto v) PROMPTIQA_SIMD_LAMBDA { broadcast(sum[r * V + v], T(0)); });
+  });
+  const T* b = g.b + column * g.rows * g.columns;
+  const std::int64_t skip = g.pitch - g.columns;
+  std::int64_t at = 0;
+  for (std::int64_t y = 0; y < g.rows; ++y, at += skip)
+    for (const std::int64_t end = at + g.columns; at < end; ++at, b += V * S::width) {
+      Vector right[V];
+      unroll<V>([&](auto v) PROMPTIQA_SIMD_LAMBDA { S::load(right[v], b + v * S::width); });
+      unroll<R>([&](auto r) PROMPTIQA_SIMD_LAMBDA {
+        Vector left;
+        broadcast(left, a[r][at]);
+        unroll<V>([&](auto v) PROMPTIQA_SIMD_LAMBDA { sum[r * V + v] += left * right[v]; });
+      });
+    }
+  T* c = g.c + row * g.n + column;
+  unroll<R>([&](auto r) PROMPTIQA_SIMD_LAMBDA {
+    unroll<V>([&](auto v) PROMPTIQA_SIMD_LAMBDA {
+      T* out = c + r * g.n + v * S::width;
+      Vector value = sum[r * V + v];
+      if (g.accumulate) {
+        Vector before;
+        S::load(before, out);
+        value += before;
+      }
+      S::store(out, value);
+    });
+  });
+}
+
+template <class T, class Isa, int V>
+PROMPTIQA_ALWAYS_INLINE void shifted_sum_rows(const ShiftedSumArgs<T>& g, std::int64_t column) {
+  constexpr int full = PanelTile<T, Isa>::rows;
+  std::int64_t row = 0;
+  for (; row + full <= g.m; row += full) shifted_sum_tile<T, Isa, full, V>(g, row, column);
+  for (; row + 2 <= g.m; row += 2) shifted_sum_tile<T, Isa, 2, V>(g, row, column);
+  if (row < g.m) shifted_sum_tile<T, Isa, 1, V>(g, row, column);
+}
+
+/// Computes the sums on the calling thread.
+template <class T, class Isa>
+void shifted_sum(const ShiftedSumArgs<T>& g) {
+  using Tile = PanelTile<T, Isa>;
+  Isa::run([&]() PROMPTIQA_SIMD_LAMBDA {
+    std::int64_t column = 0;
+    for (; column + Tile::panel_columns <= g.n; column += Tile::panel_columns)
+      shifted_sum_rows<T, Isa, Tile::vectors>(g, column);
+    const std::int64_t vectors = (g.n - column) / Tile::width;
+    if (vectors == 1) shifted_sum_rows<T, Isa, 1>(g, column);
+    if constexpr (Tile::vectors > 2) {
+      if (vectors == 2) shifted_sum_rows<T, Isa, 2>(g, column);
+      if (vectors == 3) shifted_sum_rows<T, Isa, 3>(g, column);
+    }
+  });
+}
+
+/// dweight for a geometry of stride 1 and at least one image. Images are cut into groups, and an image's rows into
+/// blocks, by the geometry alone, and the groups' sums are added in order: the same bits for any number of threads.
+/// Throws std::bad_alloc.
+template <class T, class Isa>
+void conv2d_shifted_backward_weight(const KernelContext& ctx, const Conv2dBackwardWeightArgs<T>& args) {
+  using Tile = PanelTile<T, Isa>;
+  auto& pool = *static_cast<ThreadPool*>(ctx.execution);
+  auto& memory = *static_cast<MemoryPool*>(ctx.memory);
+  const Conv2dGeometry& g = args.geometry;
+  const std::int64_t outputs = g.out_channels, taps = g.kernel_h * g.kernel_w, depth = g.in_channels * taps;
+  const std::int64_t area = g.out_h * g.out_w, pitch = padded_pitch(g), columns = Tile::padded(outputs);
+
+  constexpr std::int64_t partial_elements = 1 << 20;
+  const std::int64_t most = std::min<std::int64_t>(g.batch, 16);
+  const std::int64_t groups = std::max<std::int64_t>(1, std::min(most, partial_elements / (depth * columns)));
+  // A block of output rows: its panel of dy stays in the first-level cache.
+  const std::int64_t block = even_block(g.out_h, std::max<std::int64_t>(1, 224 / g.out_w), 1);
+  const std::int64_t plane = (block + g.kernel_h - 1) * pitch;
+  std::int64_t channels = g.in_channels;  // of a task
+  while (groups * ((g.in_channels + channels - 1) / channels) < 2 * pool.size() && channels > 8)
+    channels = even_block(g.in_channels, channels - 1, 1);
+  const std::int64_t parts = (g.in_channels + channels - 1) / channels;
+
+  const StorageRef table = memory.allocate(static_cast<std::size_t>(depth) * sizeof(std::int64_t));
+  std::int64_t* offsets = static_cast<std::int64_t*>(table->data);
+  for (std::int64_t k = 0; k < depth; ++k)
+    offsets[k] = k / taps * plane + k % taps / g.kernel_w * pitch + k % taps % g.kernel_w;
+  const StorageRef partial = memory.allocate(static_cast<std::size_t>(groups * depth * columns) * sizeof(T));
+  T* sums = static_cast<T*>(partial->data);  // (groups, K, O rounded up)
+
+  pool.parallel_for(groups * parts, [&](std::int64_t task) {
+    const std::int64_t group = task / parts, first = task % parts * channels;
+    const std::int64_t count = std::min(channels, g.in_channels - first);
+    const std::int64_t image_size = count * plane;
+    const StorageRef scratch =
+        memory.allocate(static_cast<std::size_t>(image_size + Tile::packed_size(block * g.out_w, outputs)) * sizeof(T));
+    T* padded = static_cast<T*>(scratch->data);
+    T* dy = padded + image_size;
+    bool add = false;
+    for (std::int64_t image = group * g.batch / groups; image < (group + 1) * g.batch / groups; ++image)
+      for (std::int64_t oy = 0; oy < g.out_h; oy += block, add = true) {
+        const std::int64_t rows = std::min(block, g.out_h - oy);
+        const T* x = args.x + image * g.in_channels * g.in_h * g.in_w;
+        for (std::int64_t c = 0; c < count; ++c)  // planes stay `block` rows high: the offsets are the same
+          pad_rows<T, Isa>(padded + c * plane, g, x, first + c, 1, oy, rows + g.kernel_h - 1);
+        pack_transposed_panels<T, Isa>(dy, args.dy + image * outputs * area + oy * g.out_w, area, rows * g.out_w,
+                                       outputs);
+        shifted_sum<T, Isa>({count * taps, columns, rows, g.out_w, pitch, padded, offsets, dy,
+                             sums + (group * depth + first * taps) * columns, add});
+      }
+  });
+
+  pool.parallel_for((depth + 63) / 64, [&](std::int64_t part) {
+    const std::int64_t end = std::min(depth, (part + 1) * 64);
+    for (std::int64_t o = 0; o < outputs; ++o)
+      for (std::int64_t k = part * 64; k < end; ++k) {
+        T total = sums[k * columns + o];
+        for (std::int64_t group = 1; group < groups; ++group) total += sums[(group * depth + k) * columns + o];
+        args.dweight[o * depth + k] = total;
+      }
+  });
+}
+
+}  // namespace promptiqa::cpu
