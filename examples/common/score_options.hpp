@@ -109,7 +109,7 @@ inline int parse_score_options(int argc, char** argv, ScoreOptions& options) {
       ->check(CLI::Range(1, 1024))
       ->group("Limits");
   app.add_option("--precision", options.precision,
-                 "fp32, or bf16: matrix products of bfloat16 operands,\nabout twice as fast where the processor has "
+                 "fp32, or bf16: matrix products of bfloat16 operands,\nfaster on processors with "
                  "AVX512_BF16.\nDefault: fp32")
       ->type_name("P")
       ->check(CLI::IsMember({"fp32", "bf16"}))

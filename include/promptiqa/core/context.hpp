@@ -20,7 +20,8 @@ class Tape;
 
 /// Which CPU bodies a Context uses. `automatic` is the best this processor runs; `eigen` is the readable
 /// reference whose matrix products are Eigen's. Results differ by rounding only. `avx512_bf16` is never chosen by
-/// itself: its float matrix products round their operands to bfloat16 (sums stay float; denormals are 0), twice as fast.
+/// itself: its float matrix products round their operands to bfloat16, nearly twice as fast; sums stay float, and
+/// denormals count as 0.
 enum class CpuBackend { automatic, avx512, avx2, portable, eigen, avx512_bf16 };
 
 /// Of matrix products: float, or operands rounded to bfloat16 with sums in float.

@@ -189,8 +189,8 @@ inline void attention_bf16(const KernelContext& kc, const AttentionArgs<float>& 
                                                      {v + column, args.v_row, 1}, args.keys,
                                                      std::min<std::int64_t>(Tile::columns, args.head_dim - column));
       }
-      detail::attention_blocks_bf16(args, plan, pair, part * plan.blocks / parts, (part + 1) * plan.blocks / parts, keys,
-                                    values, values + plan.values_size());
+      detail::attention_blocks_bf16(args, plan, pair, part * plan.blocks / parts, (part + 1) * plan.blocks / parts,
+                                    keys, values, values + plan.values_size());
     }
   });
 }
