@@ -88,7 +88,7 @@ void check(const std::string& weights) {
   getrusage(RUSAGE_SELF, &usage);
   const double peak = static_cast<double>(usage.ru_maxrss) / 1e6;  // kilobytes on Linux
   std::cout << "  peak memory " << peak << " GB\n";
-  CHECK(peak < 2.2);
+  CHECK(peak < 1.6);  // GB; 1.44 measured, of which the test's own data are a part
 }
 
 }  // namespace
