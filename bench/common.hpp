@@ -17,6 +17,7 @@
 
 #include <promptiqa/core/context.hpp>
 #include <promptiqa/core/error.hpp>
+#include <promptiqa/cpu/kernel_table.hpp>
 
 namespace bench {
 
@@ -38,16 +39,9 @@ struct Backend {
 /// Every backend this processor can run; the readable reference, eigen, first, so that ratios have it above them.
 inline std::vector<Backend> backends() {
   std::vector<Backend> found;
-  for (const Backend& b : {Backend{CpuBackend::eigen, "eigen"}, Backend{CpuBackend::portable, "portable"},
-                           Backend{CpuBackend::avx2, "avx2"}, Backend{CpuBackend::avx512, "avx512"},
-                           Backend{CpuBackend::avx512_bf16, "avx512_bf16"}}) {
-    try {
-      promptiqa::cpu_kernel_table<float>(b.id);
-      found.push_back(b);
-    } catch (const promptiqa::Error&) {
-      // this processor lacks the instructions
-    }
-  }
+  for (const CpuBackend id : {CpuBackend::eigen, CpuBackend::portable, CpuBackend::avx2, CpuBackend::avx512,
+                              CpuBackend::avx512_bf16})
+    if (promptiqa::cpu::missing_instructions(id).empty()) found.push_back({id, promptiqa::cpu::backend_name(id)});
   return found;
 }
 

@@ -12,9 +12,7 @@
 #include <promptiqa/core/memory_pool.hpp>
 #include <promptiqa/core/thread_pool.hpp>
 #include <promptiqa/cpu/attention.hpp>
-#include <promptiqa/cpu/gemm_micro_kernel.hpp>
-#include <promptiqa/cpu/gemm_pack.hpp>
-#include <promptiqa/cpu/gemm_product.hpp>
+#include <promptiqa/cpu/gemm.hpp>
 #include <promptiqa/cpu/math.hpp>
 #include <promptiqa/cpu/parallel.hpp>
 
@@ -158,7 +156,6 @@ inline void attention_blocks_bf16(const AttentionArgs<float>& args, const Attent
 /// o = softmax(scale * q k^T) v with q, k, v and the probabilities rounded to bfloat16 and float sums; see
 /// AttentionArgs. Any sizes >= 1. The same bits for any number of threads. Throws std::bad_alloc.
 inline void attention_bf16(const KernelContext& kc, const AttentionArgs<float>& args) {
-  using Tile = detail::AttentionBf16Plan::Tile;
   ThreadPool& pool = pool_of(kc);
   MemoryPool& memory = memory_of(kc);
   const detail::AttentionBf16Plan plan(args);
@@ -177,18 +174,8 @@ inline void attention_bf16(const KernelContext& kc, const AttentionArgs<float>& 
     for (std::int64_t pair = first; pair < std::min(pairs, first + group); ++pair) {
       const float* k = args.k + pair / args.heads * args.k_batch + pair % args.heads * args.k_head;
       const float* v = args.v + pair / args.heads * args.v_batch + pair % args.heads * args.v_head;
-      for (std::int64_t panel = 0; panel < plan.key_panels; ++panel) {
-        const std::int64_t column = panel * Tile::columns;
-        pack_panel<float, Avx512Bf16, Tile::columns>(keys + column * plan.dim_depth,
-                                                     {k + column * args.k_row, 1, args.k_row}, args.head_dim,
-                                                     std::min<std::int64_t>(Tile::columns, args.keys - column));
-      }
-      for (std::int64_t panel = 0; panel < plan.value_panels; ++panel) {
-        const std::int64_t column = panel * Tile::columns;
-        pack_panel<float, Avx512Bf16, Tile::columns>(values + column * plan.key_depth,
-                                                     {v + column, args.v_row, 1}, args.keys,
-                                                     std::min<std::int64_t>(Tile::columns, args.head_dim - column));
-      }
+      detail::pack_matrix_on<float, Avx512Bf16>(nullptr, {k, args.head_dim, args.keys, args.k_row, true, keys});
+      detail::pack_matrix_on<float, Avx512Bf16>(nullptr, {v, args.keys, args.head_dim, args.v_row, false, values});
       detail::attention_blocks_bf16(args, plan, pair, part * plan.blocks / parts, (part + 1) * plan.blocks / parts,
                                     keys, values, values + plan.values_size());
     }

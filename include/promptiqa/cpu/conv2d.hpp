@@ -178,15 +178,7 @@ void conv2d_backward_weight(const KernelContext& ctx, const Conv2dBackwardWeight
       }
   });
 
-  pool.parallel_for((depth + 63) / 64, [&](std::int64_t block) {
-    const std::int64_t end = std::min(depth, (block + 1) * 64);
-    for (std::int64_t o = 0; o < outputs; ++o)
-      for (std::int64_t k = block * 64; k < end; ++k) {
-        T total = sums[k * outputs + o];
-        for (std::int64_t group = 1; group < groups; ++group) total += sums[(group * depth + k) * outputs + o];
-        args.dweight[o * depth + k] = total;
-      }
-  });
+  add_weight_groups(pool, sums, groups, depth, outputs, outputs, args.dweight);
 }
 
 }  // namespace promptiqa::cpu

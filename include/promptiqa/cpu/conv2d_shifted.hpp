@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <type_traits>
 
 #include <promptiqa/core/kernel_table.hpp>
 #include <promptiqa/core/memory_pool.hpp>
@@ -19,6 +20,21 @@ inline std::int64_t even_block(std::int64_t total, std::int64_t limit, std::int6
   const std::int64_t blocks = std::max<std::int64_t>(1, (total + limit - 1) / limit);
   const std::int64_t block = (total + blocks - 1) / blocks;
   return (block + multiple - 1) / multiple * multiple;
+}
+
+/// dweight (outputs, depth) = the sum over groups, in order, of sums (groups, depth, pitch >= outputs), transposed.
+template <class T>
+void add_weight_groups(ThreadPool& pool, const T* sums, std::int64_t groups, std::int64_t depth, std::int64_t outputs,
+                       std::int64_t pitch, T* dweight) {
+  pool.parallel_for((depth + 63) / 64, [&](std::int64_t part) {
+    const std::int64_t end = std::min(depth, (part + 1) * 64);
+    for (std::int64_t o = 0; o < outputs; ++o)
+      for (std::int64_t k = part * 64; k < end; ++k) {
+        T total = sums[k * pitch + o];
+        for (std::int64_t group = 1; group < groups; ++group) total += sums[(group * depth + k) * pitch + o];
+        dweight[o * depth + k] = total;
+      }
+  });
 }
 
 /// Elements from one row of the padded image to the next.
@@ -66,6 +82,47 @@ struct ShiftedProductArgs {
   bool accumulate;
 };
 
+/// body(rows, vectors, row, column), the first two constants, for register tiles that cover (m, n), n whole vectors.
+template <class T, class Isa, class Body>
+PROMPTIQA_ALWAYS_INLINE void for_each_tile(std::int64_t m, std::int64_t n, Body&& body) {
+  using Tile = PanelTile<T, Isa>;
+  const auto rows_of = [&](auto vectors, std::int64_t column) PROMPTIQA_SIMD_LAMBDA {
+    std::int64_t row = 0;
+    for (; row + Tile::rows <= m; row += Tile::rows)
+      body(std::integral_constant<int, Tile::rows>{}, vectors, row, column);
+    for (; row + 2 <= m; row += 2) body(std::integral_constant<int, 2>{}, vectors, row, column);
+    if (row < m) body(std::integral_constant<int, 1>{}, vectors, row, column);
+  };
+  std::int64_t column = 0;
+  for (; column + Tile::panel_columns <= n; column += Tile::panel_columns)
+    rows_of(std::integral_constant<int, Tile::vectors>{}, column);
+  const std::int64_t vectors = (n - column) / Tile::width;
+  if (vectors == 1) rows_of(std::integral_constant<int, 1>{}, column);
+  if constexpr (Tile::vectors > 2) {
+    if (vectors == 2) rows_of(std::integral_constant<int, 2>{}, column);
+    if (vectors == 3) rows_of(std::integral_constant<int, 3>{}, column);
+  }
+}
+
+// Stores a tile's sums, adding what was there when asked to.
+template <class T, class Isa, int R, int V>
+PROMPTIQA_ALWAYS_INLINE void store_sums(T* c, std::int64_t c_row,
+                                        const typename Simd<T, Isa::bytes>::Vector (&sum)[R * V], bool accumulate) {
+  using S = Simd<T, Isa::bytes>;
+  unroll<R>([&](auto r) PROMPTIQA_SIMD_LAMBDA {
+    unroll<V>([&](auto v) PROMPTIQA_SIMD_LAMBDA {
+      T* out = c + r * c_row + v * S::width;
+      typename S::Vector value = sum[r * V + v];
+      if (accumulate) {
+        typename S::Vector before;
+        S::load(before, out);
+        value += before;
+      }
+      S::store(out, value);
+    });
+  });
+}
+
 // One register tile, as panel_tile: one chain of sums per element, whatever R and V are.
 template <class T, class Isa, int R, int V>
 PROMPTIQA_ALWAYS_INLINE void shifted_tile(const ShiftedProductArgs<T>& g, std::int64_t row, std::int64_t column) {
@@ -90,44 +147,17 @@ PROMPTIQA_ALWAYS_INLINE void shifted_tile(const ShiftedProductArgs<T>& g, std::i
       unroll<V>([&](auto v) PROMPTIQA_SIMD_LAMBDA { sum[r * V + v] += left * right[v]; });
     });
   }
-  T* c = g.c + row * g.c_row + column;
-  unroll<R>([&](auto r) PROMPTIQA_SIMD_LAMBDA {
-    unroll<V>([&](auto v) PROMPTIQA_SIMD_LAMBDA {
-      T* out = c + r * g.c_row + v * S::width;
-      Vector value = sum[r * V + v];
-      if (g.accumulate) {
-        Vector before;
-        S::load(before, out);
-        value += before;
-      }
-      S::store(out, value);
-    });
-  });
-}
-
-template <class T, class Isa, int V>
-PROMPTIQA_ALWAYS_INLINE void shifted_rows(const ShiftedProductArgs<T>& g, std::int64_t column) {
-  constexpr int full = PanelTile<T, Isa>::rows;
-  std::int64_t row = 0;
-  for (; row + full <= g.m; row += full) shifted_tile<T, Isa, full, V>(g, row, column);
-  for (; row + 2 <= g.m; row += 2) shifted_tile<T, Isa, 2, V>(g, row, column);
-  if (row < g.m) shifted_tile<T, Isa, 1, V>(g, row, column);
+  store_sums<T, Isa, R, V>(g.c + row * g.c_row + column, g.c_row, sum, g.accumulate);
 }
 
 /// Computes the product on the calling thread.
 template <class T, class Isa>
 void shifted_product(const ShiftedProductArgs<T>& g) {
-  using Tile = PanelTile<T, Isa>;
   Isa::run([&]() PROMPTIQA_SIMD_LAMBDA {
-    std::int64_t column = 0;
-    for (; column + Tile::panel_columns <= g.n; column += Tile::panel_columns)
-      shifted_rows<T, Isa, Tile::vectors>(g, column);
-    const std::int64_t vectors = (g.n - column) / Tile::width;
-    if (vectors == 1) shifted_rows<T, Isa, 1>(g, column);
-    if constexpr (Tile::vectors > 2) {
-      if (vectors == 2) shifted_rows<T, Isa, 2>(g, column);
-      if (vectors == 3) shifted_rows<T, Isa, 3>(g, column);
-    }
+    const auto tile = [&](auto rows, auto vectors, std::int64_t row, std::int64_t column) PROMPTIQA_SIMD_LAMBDA {
+      shifted_tile<T, Isa, rows, vectors>(g, row, column);
+    };
+    for_each_tile<T, Isa>(g.m, g.n, tile);
   });
 }
 
@@ -243,44 +273,17 @@ PROMPTIQA_ALWAYS_INLINE void shifted_sum_tile(const ShiftedSumArgs<T>& g, std::i
         unroll<V>([&](auto v) PROMPTIQA_SIMD_LAMBDA { sum[r * V + v] += left * right[v]; });
       });
     }
-  T* c = g.c + row * g.n + column;
-  unroll<R>([&](auto r) PROMPTIQA_SIMD_LAMBDA {
-    unroll<V>([&](auto v) PROMPTIQA_SIMD_LAMBDA {
-      T* out = c + r * g.n + v * S::width;
-      Vector value = sum[r * V + v];
-      if (g.accumulate) {
-        Vector before;
-        S::load(before, out);
-        value += before;
-      }
-      S::store(out, value);
-    });
-  });
-}
-
-template <class T, class Isa, int V>
-PROMPTIQA_ALWAYS_INLINE void shifted_sum_rows(const ShiftedSumArgs<T>& g, std::int64_t column) {
-  constexpr int full = PanelTile<T, Isa>::rows;
-  std::int64_t row = 0;
-  for (; row + full <= g.m; row += full) shifted_sum_tile<T, Isa, full, V>(g, row, column);
-  for (; row + 2 <= g.m; row += 2) shifted_sum_tile<T, Isa, 2, V>(g, row, column);
-  if (row < g.m) shifted_sum_tile<T, Isa, 1, V>(g, row, column);
+  store_sums<T, Isa, R, V>(g.c + row * g.n + column, g.n, sum, g.accumulate);
 }
 
 /// Computes the sums on the calling thread.
 template <class T, class Isa>
 void shifted_sum(const ShiftedSumArgs<T>& g) {
-  using Tile = PanelTile<T, Isa>;
   Isa::run([&]() PROMPTIQA_SIMD_LAMBDA {
-    std::int64_t column = 0;
-    for (; column + Tile::panel_columns <= g.n; column += Tile::panel_columns)
-      shifted_sum_rows<T, Isa, Tile::vectors>(g, column);
-    const std::int64_t vectors = (g.n - column) / Tile::width;
-    if (vectors == 1) shifted_sum_rows<T, Isa, 1>(g, column);
-    if constexpr (Tile::vectors > 2) {
-      if (vectors == 2) shifted_sum_rows<T, Isa, 2>(g, column);
-      if (vectors == 3) shifted_sum_rows<T, Isa, 3>(g, column);
-    }
+    const auto tile = [&](auto rows, auto vectors, std::int64_t row, std::int64_t column) PROMPTIQA_SIMD_LAMBDA {
+      shifted_sum_tile<T, Isa, rows, vectors>(g, row, column);
+    };
+    for_each_tile<T, Isa>(g.m, g.n, tile);
   });
 }
 
@@ -336,15 +339,7 @@ void conv2d_shifted_backward_weight(const KernelContext& ctx, const Conv2dBackwa
       }
   });
 
-  pool.parallel_for((depth + 63) / 64, [&](std::int64_t part) {
-    const std::int64_t end = std::min(depth, (part + 1) * 64);
-    for (std::int64_t o = 0; o < outputs; ++o)
-      for (std::int64_t k = part * 64; k < end; ++k) {
-        T total = sums[k * columns + o];
-        for (std::int64_t group = 1; group < groups; ++group) total += sums[(group * depth + k) * columns + o];
-        args.dweight[o * depth + k] = total;
-      }
-  });
+  add_weight_groups(pool, sums, groups, depth, outputs, columns, args.dweight);
 }
 
 }  // namespace promptiqa::cpu
