@@ -16,6 +16,8 @@ namespace promptiqa {
   template Tensor<T> linear(Context&, const Tensor<T>&, const Tensor<T>&, const Tensor<accumulate_t<T>>&,             \
                             const LinearEpilogue<T>&);                                                                \
   template Tensor<T> matmul(Context&, const Tensor<T>&, const Tensor<T>&, bool, bool, double);                        \
+  template Tensor<T> matmul_by_rows(Context&, const Tensor<T>&, const Tensor<T>&, std::int64_t,                       \
+                                    const std::function<void(std::int64_t, std::int64_t)>&);                          \
   template Tensor<T> relu(Context&, const Tensor<T>&);                                                                \
   template Tensor<T> gelu(Context&, const Tensor<T>&);                                                                \
   template Tensor<T> sigmoid(Context&, const Tensor<T>&);                                                             \
@@ -38,6 +40,9 @@ namespace promptiqa {
   template Tensor<T> attention_qkv(Context&, const Tensor<T>&, int, double);                                          \
   template Tensor<T> conv2d(Context&, const Tensor<T>&, const Tensor<T>&, const Tensor<accumulate_t<T>>&,             \
                             const Conv2dOptions&);                                                                    \
+  template class PackedConv2d<T>;                                                                                     \
+  template Tensor<T> conv2d(Context&, const Tensor<T>&, const PackedConv2d<T>&, const Tensor<accumulate_t<T>>&,       \
+                            const Conv2dOptions&, const Conv2dEpilogue<T>&);                                          \
   template Tensor<T> avg_pool2d(Context&, const Tensor<T>&, std::int64_t);                                            \
   template Tensor<T> permute(Context&, const Tensor<T>&, std::span<const int>);                                       \
   template Tensor<T> transpose(Context&, const Tensor<T>&);                                                           \

@@ -219,6 +219,84 @@ TEST_CASE("the tape can be cleared and used again", "[core][tape]") {
   }
 }
 
+TEST_CASE("a recomputed stretch gives the gradients of a recorded one", "[core][tape]") {
+  Context ctx = Context::cpu(1);
+  const Td x = ctx.from<double>({3}, {3, 5, -7}), w = ctx.from<double>({3}, {0.5, 2, 4}), unused = ctx.full<double>({3}, 9);
+  struct Result {
+    std::vector<double> y, dx, dw;
+    std::size_t nodes;
+    int runs;
+  };
+  const auto run = [&](bool again) {
+    Tape tape;
+    const TapeScope scope(ctx, &tape);
+    int runs = 0;
+    // Uses x twice and w, and ends in a tensor that more than one later op reads.
+    const auto stretch = [&runs, x, w](Context& c) {
+      ++runs;
+      return multiply(c, add(c, x, x), add(c, multiply(c, w, x), x));
+    };
+    tape.watch(x);
+    tape.watch(w);
+    const Td inner = again ? tape.recompute<double>(ctx, stretch) : stretch(ctx);
+    const Td y = multiply(ctx, add(ctx, inner, x), inner);
+    const std::size_t nodes = tape.size();
+    tape.backward(ctx, y, ctx.full<double>({3}, 1));
+    CHECK(!tape.gradient(unused));
+    CHECK(ctx.tape() == &tape);
+    return Result{numbers(y), numbers(tape.gradient(x)), numbers(tape.gradient(w)), nodes, runs};
+  };
+  const Result recorded = run(false), recomputed = run(true);
+  CHECK(recomputed.y == recorded.y);
+  CHECK(recomputed.dx == recorded.dx);
+  CHECK(recomputed.dw == recorded.dw);
+  CHECK(recorded.runs == 1);
+  CHECK(recomputed.runs == 2);
+  CHECK(recomputed.nodes == 3);  // the stretch, and two ops behind it
+  CHECK(recorded.nodes == 6);
+}
+
+TEST_CASE("a recomputed stretch repeats its random keys and leaves later ones alone", "[core][tape]") {
+  Context ctx = Context::cpu(1);
+  ctx.set_random_state(5, 11);
+  Tape tape;
+  const TapeScope scope(ctx, &tape);
+  const Td x = ctx.from<double>({1}, {3});
+  tape.watch(x);
+  std::vector<std::uint64_t> keys;
+  const Td y = tape.recompute<double>(ctx, [&keys, x](Context& c) {
+    keys.push_back(c.next_random_key());
+    keys.push_back(c.next_random_key());
+    return scale(c, x, 2);
+  });
+  CHECK(ctx.random_drawn() == 13);
+  const std::uint64_t later = ctx.next_random_key();
+  tape.backward(ctx, y);
+  REQUIRE(keys.size() == 4);
+  CHECK(keys[0] != keys[1]);
+  CHECK(keys[0] == keys[2]);
+  CHECK(keys[1] == keys[3]);
+  CHECK(ctx.random_drawn() == 14);
+  CHECK(later != keys[0]);
+}
+
+TEST_CASE("a recomputed stretch without a tracked input is harmless, and stretches nest", "[core][tape]") {
+  Context ctx = Context::cpu(1);
+  Tape tape;
+  const TapeScope scope(ctx, &tape);
+  const Td x = ctx.from<double>({1}, {3}), constant = ctx.from<double>({1}, {10});
+  tape.watch(x);
+  const Td idle = tape.recompute<double>(ctx, [constant](Context& c) { return scale(c, constant, 2); });
+  const Td nested = tape.recompute<double>(ctx, [x](Context& c) {
+    const Td half = c.tape() ? c.tape()->recompute<double>(c, [x](Context& d) { return multiply(d, x, x); })
+                             : multiply(c, x, x);
+    return multiply(c, half, x);
+  });
+  tape.backward(ctx, add(ctx, idle, nested));
+  CHECK(tape.gradient(x).item() == 27);
+  CHECK(!tape.gradient(constant));
+}
+
 TEST_CASE("mistakes are named", "[core][tape]") {
   Context ctx = Context::cpu(1);
   Tape tape;

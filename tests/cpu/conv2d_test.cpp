@@ -24,22 +24,48 @@ struct Body {
   Kernel<Conv2dArgs<T>> forward;
   Kernel<Conv2dBackwardDataArgs<T>> data;
   Kernel<Conv2dBackwardWeightArgs<T>> weight;
+  std::size_t (*packed_bytes)(int64_t, int64_t, int64_t, int64_t);
+  Kernel<PackConv2dArgs<T>> pack;
+  bool bf16 = false;  // operands of the forward pass are rounded
 };
 
 template <class T, class Isa>
 Body<T> fast() {
-  return {Isa::name, cpu::conv2d<T, Isa>, cpu::conv2d_backward_data<T, Isa>, cpu::conv2d_backward_weight<T, Isa>};
+  return {Isa::name,
+          cpu::conv2d<T, Isa>,
+          cpu::conv2d_backward_data<T, Isa>,
+          cpu::conv2d_backward_weight<T, Isa>,
+          cpu::packed_conv2d_bytes<T, Isa>,
+          cpu::pack_conv2d<T, Isa>};
 }
 
 template <class T>
 std::vector<Body<T>> bodies() {
   std::vector<Body<T>> all;
   all.push_back({"reference", cpu::conv2d_reference<T>, cpu::conv2d_backward_data_reference<T>,
-                 cpu::conv2d_backward_weight_reference<T>});
+                 cpu::conv2d_backward_weight_reference<T>, cpu::packed_conv2d_bytes_reference<T>,
+                 cpu::pack_conv2d_reference<T>});
   all.push_back(fast<T, cpu::Portable>());
 #if PROMPTIQA_X86_64
   if (cpu::Avx2::supported()) all.push_back(fast<T, cpu::Avx2>());
   if (cpu::Avx512::supported()) all.push_back(fast<T, cpu::Avx512>());
+#endif
+  return all;
+}
+
+// Those that infer, which bf16 does too; its gradients are avx512's.
+std::vector<Body<float>> inference_bodies() {
+  std::vector<Body<float>> all = bodies<float>();
+#if PROMPTIQA_X86_64
+  if (cpu::Avx512Bf16::supported()) {
+    Body<float> bf16 = fast<float, cpu::Avx512>();
+    bf16.name = "avx512_bf16";
+    bf16.forward = cpu::conv2d<float, cpu::Avx512Bf16>;
+    bf16.packed_bytes = cpu::packed_conv2d_bytes<float, cpu::Avx512Bf16>;
+    bf16.pack = cpu::pack_conv2d<float, cpu::Avx512Bf16>;
+    bf16.bf16 = true;
+    all.push_back(bf16);
+  }
 #endif
   return all;
 }
@@ -203,6 +229,73 @@ void check_all() {
 
 TEST_CASE("conv2d and its gradients match the oracle in float") { check_all<float>(); }
 TEST_CASE("conv2d and its gradients match the oracle in double") { check_all<double>(); }
+
+// x as a bfloat16, to nearest and ties to even: what a bf16 product sees of it.
+float rounded(float x) {
+  const double step = std::ldexp(1.0, std::ilogb(x) - 7);  // between neighbours, and never small here
+  return x == 0 ? x : static_cast<float>(std::nearbyint(static_cast<double>(x) / step) * step);
+}
+
+TEST_CASE("a packed convolution folds a scale in, adds a residual and cuts below zero") {
+  ThreadPool pool(2);
+  const auto memory = MemoryPool::create();
+  const KernelContext ctx{&pool, memory.get()};
+  unsigned seed = 100;
+  for (const Conv2dGeometry& g : geometries())
+    for (const Body<float>& body : inference_bodies()) {
+      Problem<float> p(g, ++seed);
+      const std::vector<float> residual = p.dy;
+      std::vector<float> scale(p.bias.size());
+      for (std::size_t o = 0; o < scale.size(); ++o) scale[o] = 0.5f + 0.25f * static_cast<float>(o % 5);
+      // Guarded at both ends: what is written outside is seen.
+      const std::size_t bytes = body.packed_bytes(g.out_channels, g.in_channels, g.kernel_h, g.kernel_w);
+      const StorageRef packed = memory->allocate(bytes + 64);
+      std::memset(packed->data, 0x5A, bytes + 64);
+      body.pack(ctx, {g.out_channels, g.in_channels, g.kernel_h, g.kernel_w, p.weight.data(), scale.data(), packed->data});
+      for (std::size_t i = 0; i < 64; ++i) REQUIRE(static_cast<unsigned char*>(packed->data)[bytes + i] == 0x5A);
+
+      Problem<float> seen = p;  // the operands as the product sees them
+      for (std::size_t i = 0; i < seen.weight.size(); ++i)
+        seen.weight[i] *= scale[i / (seen.weight.size() / scale.size())];
+      if (body.bf16) {
+        for (float& w : seen.weight) w = rounded(w);
+        for (float& x : seen.x) x = rounded(x);
+      }
+      std::vector<Value> want = oracle(seen, true).y;
+      for (std::size_t i = 0; i < want.size(); ++i) want[i].add(static_cast<double>(residual[i]));
+      for (const bool relu : {false, true}) {
+        if (relu)
+          for (Value& v : want) v.value = std::max(0.0, v.value);
+        Conv2dArgs<float> args{g, p.x.data(), nullptr, p.bias.data(), p.y.data()};
+        args.packed_weight = packed->data;
+        args.residual = residual.data();
+        args.activation = relu ? Activation::relu : Activation::none;
+        body.forward(ctx, args);
+        INFO(body.name << ": x (" << g.batch << ", " << g.in_channels << ", " << g.in_h << ", " << g.in_w
+                       << "), kernel " << g.kernel_h << " x " << g.kernel_w << ", " << g.out_channels
+                       << " channels, stride " << g.stride_h << " " << g.stride_w << (relu ? ", relu" : ""));
+        CHECK(worst(p.y, want) <= 1);
+        if (relu) {  // a NaN is not cut away
+          Problem<float> with_nan = p;
+          const std::vector<float> nan(residual.size(), std::numeric_limits<float>::quiet_NaN());
+          args.residual = nan.data();
+          args.y = with_nan.y.data();
+          body.forward(ctx, args);
+          CHECK(std::isnan(with_nan.y.front()));
+          CHECK(std::isnan(with_nan.y.back()));
+        }
+      }
+      // Without a packed weight, and with one thread: the same bits as packed without a scale.
+      Problem<float> plain = p, other = p;
+      ThreadPool one(1);
+      body.pack(ctx, {g.out_channels, g.in_channels, g.kernel_h, g.kernel_w, p.weight.data(), nullptr, packed->data});
+      Conv2dArgs<float> args{g, p.x.data(), nullptr, nullptr, plain.y.data()};
+      args.packed_weight = packed->data;
+      body.forward(ctx, args);
+      body.forward({&one, memory.get()}, {g, p.x.data(), p.weight.data(), nullptr, other.y.data()});
+      CHECK(std::memcmp(plain.y.data(), other.y.data(), plain.y.size() * sizeof(float)) == 0);
+    }
+}
 
 TEST_CASE("conv2d's reference gradients match finite differences") {
   ThreadPool pool(1);

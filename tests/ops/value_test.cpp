@@ -96,7 +96,57 @@ TEST_CASE("no op lacks a case", "[ops]") {
   std::size_t includes = 0;
   for (std::size_t at = text.find("#include"); at != std::string::npos; at = text.find("#include", at + 1)) ++includes;
   CHECK(includes == 8);
+  declared.erase("matmul_by_rows");  // for inference only: a case of its own below
   CHECK(tested == declared);
+}
+
+TEST_CASE("a product summed by rows is the product, and says which rows are done", "[ops]") {
+  for (const CpuBackend backend : {CpuBackend::automatic, CpuBackend::eigen}) {
+    Context ctx = Context::cpu(2, backend);
+    std::vector<double> numbers(37 * 19 + 37 * 23);
+    for (std::size_t i = 0; i < numbers.size(); ++i) numbers[i] = std::sin(static_cast<double>(i));
+    const Tensor<double> a = ctx.from<double>(Shape{37, 19}, std::span<const double>(numbers.data(), 37 * 19));
+    const Tensor<double> b = ctx.from<double>(Shape{37, 23}, std::span<const double>(numbers.data() + 37 * 19, 37 * 23));
+    const Tensor<double> want = matmul(ctx, a, b, true, false, 1.0);
+    for (const std::int64_t rows : {1, 10, 36, 37, 100}) {
+      std::vector<std::int64_t> ends{0};
+      const Tensor<double> y = matmul_by_rows(ctx, a, b, rows, [&](std::int64_t begin, std::int64_t end) {
+        CHECK(begin == ends.back());
+        ends.push_back(end);
+      });
+      CHECK(ends.back() == 37);
+      CHECK(static_cast<std::int64_t>(ends.size()) == 1 + (37 + rows - 1) / rows);
+      REQUIRE(y.shape() == want.shape());
+      for (std::size_t i = 0; i < want.values().size(); ++i)
+        if (!(std::abs(y.values()[i] - want.values()[i]) < 1e-12)) FAIL("rows " << rows << ", element " << i);
+    }
+    CHECK_THROWS_WITH(matmul_by_rows(ctx, a, b, 0, nullptr), ContainsSubstring("matmul_by_rows"));
+    CHECK_THROWS_AS(matmul_by_rows(ctx, a, ctx.zeros<double>(Shape{36, 23}), 5, nullptr), ShapeError);
+    Tape tape;
+    tape.watch(a);
+    const TapeScope recording(ctx, &tape);
+    CHECK_THROWS_WITH(matmul_by_rows(ctx, a, b, 5, nullptr), ContainsSubstring("inference"));
+  }
+}
+
+TEST_CASE("a packed convolution is for inference, with the kernels it was packed for", "[ops]") {
+  Context ctx = Context::cpu(1), eigen = Context::cpu(1, CpuBackend::eigen);
+  const Tensor<float> x = ctx.full<float>(Shape{2, 3, 5, 6}, 0.5f), weight = ctx.full<float>(Shape{4, 3, 3, 3}, 0.25f);
+  const Tensor<float> scale = ctx.from<float>(Shape{4}, {1, 2, 3, -4}), bias = ctx.full<float>(Shape{4}, 1);
+  const auto packed = PackedConv2d<float>::pack(ctx, weight, scale);
+  const Conv2dOptions options = Conv2dOptions::square(1, 0);
+  const Tensor<float> residual = ctx.full<float>(Shape{2, 4, 3, 4}, 2);
+  const Tensor<float> y = conv2d(ctx, x, packed, bias, options, {Activation::relu, &residual});
+  // 27 products of 0.5 * 0.25 are 3.375.
+  const float want[] = {6.375f, 9.75f, 13.125f, 0.0f};
+  for (std::int64_t i = 0; i < y.numel(); ++i) REQUIRE(y.values()[static_cast<std::size_t>(i)] == want[i / 12 % 4]);
+  CHECK_THROWS_WITH(conv2d(eigen, x, packed, bias, options), ContainsSubstring("cpu eigen"));
+  CHECK_THROWS_WITH(conv2d(ctx, x, packed, bias, options, {Activation::none, &x}), ContainsSubstring("residual"));
+  CHECK_THROWS_WITH(PackedConv2d<float>::pack(ctx, weight, ctx.zeros<float>(Shape{3})), ContainsSubstring("scale"));
+  Tape tape;
+  tape.watch(x);
+  const TapeScope recording(ctx, &tape);
+  CHECK_THROWS_WITH(conv2d(ctx, x, packed, bias, options), ContainsSubstring("inference"));
 }
 
 TEST_CASE("a matrix packed for another backend is not used", "[ops]") {

@@ -177,12 +177,26 @@ struct Conv2dGeometry {
   std::int64_t kernel_h, kernel_w, stride_h, stride_w, pad_h, pad_w;
 };
 
+/// y = activation(x * weight + bias + residual). Unlike a GEMM's, the residual is inside the activation: so a residual
+/// unit ends.
 template <class T>
 struct Conv2dArgs {
   Conv2dGeometry geometry;
-  const T *x, *weight;
-  const accumulate_t<T>* bias;  // (out_channels) or null
+  const T *x, *weight;                   // weight is not read when packed_weight is given
+  const accumulate_t<T>* bias;           // (out_channels) or null
   T* y;
+  const void* packed_weight = nullptr;   // made by pack_conv2d of the same table, or null
+  const T* residual = nullptr;           // laid out as y, or null; may be y itself
+  Activation activation = Activation::none;  // none or relu
+};
+
+/// Lays a convolution's weight out for inference, multiplied by `scale`: a batch norm behind it is folded in.
+template <class T>
+struct PackConv2dArgs {
+  std::int64_t out_channels, in_channels, kernel_h, kernel_w;
+  const T* weight;
+  const accumulate_t<T>* scale;  // (out_channels) or null
+  void* packed;                  // packed_conv2d_bytes(out_channels, in_channels, kernel_h, kernel_w), 64-byte aligned
 };
 
 /// dx from dy and weight; overwritten.
@@ -356,9 +370,49 @@ struct AddInPlaceArgs {
   T* y;
 };
 
-/// uniform(key, i) in [0, 1): a counter-based generator, the same on every device and for any number of threads
-/// (two rounds of the splitmix64 finaliser; enough for dropout masks, not for cryptography).
-inline double counter_uniform(std::uint64_t key, std::uint64_t i) {
+// ---- training -------------------------------------------------------------------------------------------------
+
+/// One step of Adam, element by element, with g = gradient_scale * gradient, plus weight_decay * parameter unless
+/// `decoupled`:  m += (1 - beta1) (g - m);  v = beta2 v + (1 - beta2) g^2;
+/// parameter = shrink * parameter - learning_rate (m / correction1) / (sqrt(v / correction2) + eps), with
+/// shrink = 1 - learning_rate * weight_decay when `decoupled` (AdamW), else 1.
+template <class T>
+struct AdamStepArgs {
+  using A = accumulate_t<T>;
+  std::int64_t count;
+  A learning_rate, beta1, beta2, eps, weight_decay;
+  bool decoupled;
+  A correction1, correction2;  // 1 - beta1^t and 1 - beta2^t at step t = 1, 2, ...
+  A gradient_scale;            // of clipping
+  const T* gradient;
+  T *parameter, *m, *v;
+};
+
+/// sum += the sum of x^2. The same bits for any number of threads.
+template <class T>
+struct SumOfSquaresArgs {
+  std::int64_t count;
+  const T* x;
+  double* sum;  // one number, in the device's memory
+};
+
+/// y += weight * (x - y): an exponential moving average.
+template <class T>
+struct LerpArgs {
+  std::int64_t count;
+  accumulate_t<T> weight;
+  const T* x;
+  T* y;
+};
+
+#if defined(__CUDACC__)
+#define PROMPTIQA_HOST_DEVICE __host__ __device__
+#else
+#define PROMPTIQA_HOST_DEVICE
+#endif
+
+/// The 53 bits of counter_uniform, as an integer.
+PROMPTIQA_HOST_DEVICE inline std::uint64_t counter_bits(std::uint64_t key, std::uint64_t i) {
   std::uint64_t z = key + i * 0x9E3779B97F4A7C15ull;
   for (int round = 0; round < 2; ++round) {
     z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9ull;
@@ -366,7 +420,13 @@ inline double counter_uniform(std::uint64_t key, std::uint64_t i) {
     z ^= z >> 31;
     z += 0x9E3779B97F4A7C15ull;
   }
-  return static_cast<double>(z >> 11) * 0x1.0p-53;
+  return z >> 11;
+}
+
+/// uniform(key, i) in [0, 1): a counter-based generator, the same on every device and for any number of threads
+/// (two rounds of the splitmix64 finaliser; enough for dropout masks, not for cryptography).
+inline double counter_uniform(std::uint64_t key, std::uint64_t i) {
+  return static_cast<double>(counter_bits(key, i)) * 0x1.0p-53;
 }
 
 template <class Args>
@@ -393,6 +453,9 @@ struct KernelTable {
   Kernel<BatchNormBackwardArgs<T>> batch_norm_backward;
 
   Kernel<Conv2dArgs<T>> conv2d;
+  std::size_t (*packed_conv2d_bytes)(std::int64_t out_channels, std::int64_t in_channels, std::int64_t kernel_h,
+                                     std::int64_t kernel_w);
+  Kernel<PackConv2dArgs<T>> pack_conv2d;
   Kernel<Conv2dBackwardDataArgs<T>> conv2d_backward_data;
   Kernel<Conv2dBackwardWeightArgs<T>> conv2d_backward_weight;
   Kernel<AvgPool2dArgs<T>> avg_pool2d;
@@ -413,6 +476,10 @@ struct KernelTable {
   Kernel<L1LossBackwardArgs<T>> l1_loss_backward;
   Kernel<FillArgs<T>> fill;
   Kernel<AddInPlaceArgs<T>> add_in_place;
+
+  Kernel<AdamStepArgs<T>> adam_step;
+  Kernel<SumOfSquaresArgs<T>> sum_of_squares;
+  Kernel<LerpArgs<T>> lerp;
 };
 
 }  // namespace promptiqa

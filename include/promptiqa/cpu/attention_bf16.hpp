@@ -166,7 +166,7 @@ inline void attention_bf16(const KernelContext& kc, const AttentionArgs<float>& 
   const std::int64_t threads = pool.size();
   const bool split = pairs < 2 * threads && pairs % threads != 0 && plan.blocks > 1;
   const std::int64_t parts = split ? std::min<std::int64_t>(plan.blocks, threads) : 1;
-  pool.parallel_for(detail::ceil_div(pairs, group) * parts, [&](std::int64_t task) {
+  pool.parallel_for(ceil_div(pairs, group) * parts, [&](std::int64_t task) {
     const StorageRef memory_block = memory.allocate(static_cast<std::size_t>(plan.size()) * sizeof(float));
     auto* keys = static_cast<Bfloat16Pair*>(memory_block->data);
     Bfloat16Pair* values = keys + plan.keys_size();

@@ -1,6 +1,7 @@
-// 2-D convolution and its gradients for one instruction set, as matrix products with pieces of im2col.
-// Surprising choice: the gradient of the weight is computed transposed, im2col (K, P) times dy^T (P, O), so that all
-// three directions read im2col in the same order, along output pixels, where copying it is cheap.
+// The gradients of 2-D convolution for one instruction set, as matrix products with pieces of im2col where neither
+// another convolution nor shifted sums do.
+// Surprising choice: the gradient of the weight is computed transposed, im2col (K, P) times dy^T (P, O), so that both
+// directions read im2col in the same order, along output pixels, where copying it is cheap.
 //
 // Letters: K = in_channels * kernel_h * kernel_w, P = out_h * out_w, O = out_channels.
 #pragma once
@@ -11,45 +12,32 @@
 #include <promptiqa/core/kernel_table.hpp>
 #include <promptiqa/core/memory_pool.hpp>
 #include <promptiqa/core/thread_pool.hpp>
+#include <promptiqa/cpu/conv2d_planes.hpp>
 #include <promptiqa/cpu/conv2d_shifted.hpp>
 #include <promptiqa/cpu/im2col.hpp>
 #include <promptiqa/cpu/panel_product.hpp>
 
 namespace promptiqa::cpu {
 
-/// y = x * weight + bias; see Conv2dArgs. Throws std::bad_alloc.
+/// The convolution that takes dy to dx at stride 1: the same with the weight flipped and its channels exchanged.
+inline Conv2dGeometry backward_data_geometry(const Conv2dGeometry& g) {
+  return {g.batch,    g.out_channels, g.out_h,    g.out_w, g.in_channels,           g.in_h, g.in_w, g.kernel_h,
+          g.kernel_w, g.stride_h,     g.stride_w, g.kernel_h - 1 - g.pad_h, g.kernel_w - 1 - g.pad_w};
+}
+
+/// dx from dy at stride 1, where the padding is less than the kernel. Throws std::bad_alloc.
 template <class T, class Isa>
-void conv2d(const KernelContext& ctx, const Conv2dArgs<T>& args) {
-  if (shifted_pays<T, Isa>(args.geometry)) return conv2d_shifted<T, Isa>(ctx, args);
-  using Tile = PanelTile<T, Isa>;
-  auto& pool = *static_cast<ThreadPool*>(ctx.execution);
-  auto& memory = *static_cast<MemoryPool*>(ctx.memory);
-  const Conv2dGeometry g = flatten_pointwise(args.geometry);
-  const std::int64_t outputs = g.out_channels, depth = g.in_channels * g.kernel_h * g.kernel_w;
-  const std::int64_t area = g.out_h * g.out_w, in_size = g.in_channels * g.in_h * g.in_w;
-
-  // A block of pixels is one task. Its piece of im2col (depth_block, pixels) stays in the second-level cache.
-  const std::int64_t depth_block = even_block(depth, 256, 1);
-  std::int64_t pixels = even_block(area, 16 / static_cast<std::int64_t>(sizeof(T)) * 128, Tile::panel_columns);
-  while (g.batch * ((area + pixels - 1) / pixels) < 2 * pool.size() && pixels > Tile::panel_columns)
-    pixels = even_block(area, pixels - Tile::panel_columns, Tile::panel_columns);
-  const std::int64_t blocks = (area + pixels - 1) / pixels;
-
-  pool.parallel_for(g.batch * blocks, [&](std::int64_t task) {
-    const std::int64_t image = task / blocks, p0 = task % blocks * pixels, columns = std::min(pixels, area - p0);
-    const T* x = args.x + image * in_size;
-    const StorageRef scratch = memory.allocate(static_cast<std::size_t>(depth_block * pixels) * sizeof(T));
-    T* panels = static_cast<T*>(scratch->data);
-    for (std::int64_t k0 = 0; k0 < depth; k0 += depth_block) {
-      const std::int64_t rows = std::min(depth_block, depth - k0);
-      for (std::int64_t j = 0; j < columns; j += Tile::panel_columns) {
-        const std::int64_t width = Tile::panel_width(columns, j);
-        im2col<T, Isa>(panels + j * rows, width, width, g, x, k0, rows, p0 + j, std::min(width, columns - j));
-      }
-      panel_product<T, Isa>({outputs, columns, rows, args.weight + k0, depth, 1, panels,
-                             args.y + image * outputs * area + p0, area, T(1), nullptr, args.bias, k0 > 0});
-    }
+void conv2d_backward_data_flipped(const KernelContext& ctx, const Conv2dBackwardDataArgs<T>& args) {
+  const Conv2dGeometry& g = args.geometry;
+  const std::int64_t taps = g.kernel_h * g.kernel_w, size = g.in_channels * g.out_channels * taps;
+  const StorageRef flipped = memory_of(ctx).allocate(static_cast<std::size_t>(size) * sizeof(T));
+  T* weight = static_cast<T*>(flipped->data);  // (C, O, taps from last to first)
+  pool_of(ctx).parallel_for(g.in_channels, [&](std::int64_t c) {
+    for (std::int64_t o = 0; o < g.out_channels; ++o)
+      std::reverse_copy(args.weight + (o * g.in_channels + c) * taps, args.weight + (o * g.in_channels + c + 1) * taps,
+                        weight + (c * g.out_channels + o) * taps);
   });
+  conv2d<T, Isa>(ctx, {backward_data_geometry(g), args.dy, weight, nullptr, args.dx});
 }
 
 /// dx from dy: pieces of weight^T dy (K, P), added to where their im2col came from. See Conv2dBackwardDataArgs.
@@ -57,8 +45,8 @@ void conv2d(const KernelContext& ctx, const Conv2dArgs<T>& args) {
 template <class T, class Isa>
 void conv2d_backward_data(const KernelContext& ctx, const Conv2dBackwardDataArgs<T>& args) {
   const Conv2dGeometry reverse = backward_data_geometry(args.geometry);
-  if (reverse.pad_h >= 0 && reverse.pad_w >= 0 && shifted_pays<T, Isa>(reverse))
-    return conv2d_shifted_backward_data<T, Isa>(ctx, args);
+  if (reverse.stride_h == 1 && reverse.stride_w == 1 && reverse.pad_h >= 0 && reverse.pad_w >= 0)
+    return conv2d_backward_data_flipped<T, Isa>(ctx, args);
   using Tile = PanelTile<T, Isa>;
   auto& pool = *static_cast<ThreadPool*>(ctx.execution);
   auto& memory = *static_cast<MemoryPool*>(ctx.memory);

@@ -24,21 +24,39 @@ void for_each_conv2d_product(const Conv2dGeometry& g, Use&& use) {
         }
 }
 
-/// y = x * weight + bias; see Conv2dArgs.
+/// The reference's packed weight is the weight itself, scaled.
+template <class T>
+std::size_t packed_conv2d_bytes_reference(std::int64_t out_channels, std::int64_t in_channels, std::int64_t kernel_h,
+                                          std::int64_t kernel_w) {
+  return static_cast<std::size_t>(out_channels * in_channels * kernel_h * kernel_w) * sizeof(T);
+}
+template <class T>
+void pack_conv2d_reference(const KernelContext&, const PackConv2dArgs<T>& args) {
+  const std::int64_t depth = args.in_channels * args.kernel_h * args.kernel_w;
+  T* packed = static_cast<T*>(args.packed);
+  for (std::int64_t i = 0; i < args.out_channels * depth; ++i)
+    packed[i] = args.scale ? args.weight[i] * args.scale[i / depth] : args.weight[i];
+}
+
+/// y = activation(x * weight + bias + residual); see Conv2dArgs.
 template <class T>
 void conv2d_reference(const KernelContext& ctx, const Conv2dArgs<T>& args) {
   const Conv2dGeometry& g = args.geometry;
   const std::int64_t out_area = g.out_h * g.out_w, in_area = g.in_h * g.in_w, taps = g.kernel_h * g.kernel_w;
+  const T* weight = args.packed_weight ? static_cast<const T*>(args.packed_weight) : args.weight;
   auto& pool = *static_cast<ThreadPool*>(ctx.execution);
   pool.parallel_for(g.batch * g.out_channels, [&](std::int64_t plane) {
     const std::int64_t b = plane / g.out_channels, o = plane % g.out_channels;
     T* y = args.y + plane * out_area;
-    std::fill(y, y + out_area, args.bias ? args.bias[o] : T(0));
+    const T* residual = args.residual ? args.residual + plane * out_area : nullptr;
+    for (std::int64_t i = 0; i < out_area; ++i) y[i] = (args.bias ? args.bias[o] : T(0)) + (residual ? residual[i] : T(0));
     for (std::int64_t c = 0; c < g.in_channels; ++c) {
       const T* x = args.x + (b * g.in_channels + c) * in_area;
-      const T* w = args.weight + (o * g.in_channels + c) * taps;
+      const T* w = weight + (o * g.in_channels + c) * taps;
       for_each_conv2d_product(g, [&](std::int64_t yi, std::int64_t wi, std::int64_t xi) { y[yi] += w[wi] * x[xi]; });
     }
+    if (args.activation == Activation::relu)
+      for (std::int64_t i = 0; i < out_area; ++i) y[i] = y[i] < T(0) ? T(0) : y[i];  // keeps NaN
   });
 }
 

@@ -1,6 +1,5 @@
-// Convolution at stride 1, and its gradients, as products with shifted views of a padded image.
-// Surprising choice: output rows are computed as wide as the padded image and the few columns too many thrown away;
-// in exchange an im2col row is the padded image itself, some elements on, and nothing is copied once per tap.
+// The gradient of a convolution's weight at stride 1, as sums over shifted views of a padded image.
+// Surprising choice: an im2col row is the padded image itself, some elements on, so nothing is copied once per tap.
 #pragma once
 
 #include <algorithm>
@@ -14,13 +13,6 @@
 #include <promptiqa/cpu/parallel.hpp>
 
 namespace promptiqa::cpu {
-
-/// `total` cut into equal blocks of at most `limit`, each a multiple of `multiple`.
-inline std::int64_t even_block(std::int64_t total, std::int64_t limit, std::int64_t multiple) {
-  const std::int64_t blocks = std::max<std::int64_t>(1, (total + limit - 1) / limit);
-  const std::int64_t block = (total + blocks - 1) / blocks;
-  return (block + multiple - 1) / multiple * multiple;
-}
 
 /// dweight (outputs, depth) = the sum over groups, in order, of sums (groups, depth, pitch >= outputs), transposed.
 template <class T>
@@ -67,21 +59,6 @@ void pad_rows(T* out, const Conv2dGeometry& g, const T* x, std::int64_t c, std::
   }
 }
 
-/// c = bias + a b, or c += a b when `accumulate`, with a (m, k), c (m, n) and row kk of b at b + offsets[kk], where
-/// n is whole vectors.
-template <class T>
-struct ShiftedProductArgs {
-  std::int64_t m, n, k;
-  const T* a;
-  std::int64_t a_row;
-  const T* b;
-  const std::int64_t* offsets;  // (k)
-  T* c;
-  std::int64_t c_row;
-  const T* row_bias;            // (m) or null
-  bool accumulate;
-};
-
 /// body(rows, vectors, row, column), the first two constants, for register tiles that cover (m, n), n whole vectors.
 template <class T, class Isa, class Body>
 PROMPTIQA_ALWAYS_INLINE void for_each_tile(std::int64_t m, std::int64_t n, Body&& body) {
@@ -121,121 +98,6 @@ PROMPTIQA_ALWAYS_INLINE void store_sums(T* c, std::int64_t c_row,
       S::store(out, value);
     });
   });
-}
-
-// One register tile, as panel_tile: one chain of sums per element, whatever R and V are.
-template <class T, class Isa, int R, int V>
-PROMPTIQA_ALWAYS_INLINE void shifted_tile(const ShiftedProductArgs<T>& g, std::int64_t row, std::int64_t column) {
-  using S = Simd<T, Isa::bytes>;
-  using Vector = typename S::Vector;
-  Vector sum[R * V];
-  const T* a[R];
-  unroll<R>([&](auto r) PROMPTIQA_SIMD_LAMBDA {
-    a[r] = g.a + (row + r) * g.a_row;
-    const T start = g.row_bias && !g.accumulate ? g.row_bias[row + r] : T(0);
-    unroll<V>([&](auto v) PROMPTIQA_SIMD_LAMBDA { broadcast(sum[r * V + v], start); });
-  });
-  const T* const base = g.b + column;
-  const std::int64_t depth = g.k;
-  for (std::int64_t kk = 0; kk < depth; ++kk) {
-    const T* b = base + g.offsets[kk];
-    Vector right[V];
-    unroll<V>([&](auto v) PROMPTIQA_SIMD_LAMBDA { S::load(right[v], b + v * S::width); });
-    unroll<R>([&](auto r) PROMPTIQA_SIMD_LAMBDA {
-      Vector left;
-      broadcast(left, a[r][kk]);
-      unroll<V>([&](auto v) PROMPTIQA_SIMD_LAMBDA { sum[r * V + v] += left * right[v]; });
-    });
-  }
-  store_sums<T, Isa, R, V>(g.c + row * g.c_row + column, g.c_row, sum, g.accumulate);
-}
-
-/// Computes the product on the calling thread.
-template <class T, class Isa>
-void shifted_product(const ShiftedProductArgs<T>& g) {
-  Isa::run([&]() PROMPTIQA_SIMD_LAMBDA {
-    const auto tile = [&](auto rows, auto vectors, std::int64_t row, std::int64_t column) PROMPTIQA_SIMD_LAMBDA {
-      shifted_tile<T, Isa, rows, vectors>(g, row, column);
-    };
-    for_each_tile<T, Isa>(g.m, g.n, tile);
-  });
-}
-
-/// y = x * weight + bias for a geometry of stride 1. Throws std::bad_alloc.
-template <class T, class Isa>
-void conv2d_shifted(const KernelContext& ctx, const Conv2dArgs<T>& args) {
-  using Tile = PanelTile<T, Isa>;
-  auto& pool = *static_cast<ThreadPool*>(ctx.execution);
-  auto& memory = *static_cast<MemoryPool*>(ctx.memory);
-  const Conv2dGeometry& g = args.geometry;
-  const std::int64_t taps = g.kernel_h * g.kernel_w, depth = g.in_channels * taps, pitch = padded_pitch(g);
-
-  // A task is some rows of one image's output: its part of the padded image and its sums stay in the second-level
-  // cache. Channels are taken as many at a time as the first-level cache holds under one tile.
-  const std::int64_t of_row = (g.in_channels + g.out_channels) * pitch * std::int64_t{sizeof(T)};
-  std::int64_t block = even_block(g.out_h, std::max<std::int64_t>(1, (std::int64_t{384} << 10) / of_row), 1);
-  while (g.batch * ((g.out_h + block - 1) / block) < 2 * pool.size() && block > 1)
-    block = even_block(g.out_h, block - 1, 1);
-  const std::int64_t blocks = (g.out_h + block - 1) / block, halo = g.kernel_h - 1;
-  const std::int64_t channel_block = even_block(g.in_channels, std::max<std::int64_t>(1, 288 / taps), 1);
-
-  const std::int64_t padded_rows = block + halo, plane = padded_rows * pitch;
-  const std::int64_t most_columns = Tile::padded((block - 1) * pitch + g.out_w);
-  // The last tile reads on past the last row, into elements whose sums are thrown away.
-  const std::int64_t image_size = g.in_channels * plane + Tile::width;
-  const StorageRef table = memory.allocate(static_cast<std::size_t>(2 * depth) * sizeof(std::int64_t));
-  std::int64_t* offsets = static_cast<std::int64_t*>(table->data);  // for blocks of full height, then for the last one
-  const std::int64_t last_plane = (g.out_h - (blocks - 1) * block + halo) * pitch;
-  for (std::int64_t k = 0; k < depth; ++k) {
-    const std::int64_t tap = k % taps, shift = tap / g.kernel_w * pitch + tap % g.kernel_w;
-    offsets[k] = k / taps * plane + shift;
-    offsets[depth + k] = k / taps * last_plane + shift;
-  }
-
-  pool.parallel_for(g.batch * blocks, [&](std::int64_t task) {
-    const std::int64_t image = task / blocks, oy = task % blocks * block, rows = std::min(block, g.out_h - oy);
-    const std::int64_t columns = Tile::padded((rows - 1) * pitch + g.out_w);
-    const StorageRef scratch =
-        memory.allocate(static_cast<std::size_t>(image_size + g.out_channels * most_columns) * sizeof(T));
-    T* padded = static_cast<T*>(scratch->data);
-    T* sums = padded + image_size;
-    pad_rows<T, Isa>(padded, g, args.x + image * g.in_channels * g.in_h * g.in_w, 0, g.in_channels, oy, rows + halo);
-    const std::int64_t used = g.in_channels * (rows + halo) * pitch;
-    std::fill_n(padded + used, Tile::width, T(0));
-    const std::int64_t* shifts = task % blocks + 1 == blocks ? offsets + depth : offsets;
-    for (std::int64_t c = 0; c < g.in_channels; c += channel_block) {
-      const std::int64_t channels = std::min(channel_block, g.in_channels - c);
-      shifted_product<T, Isa>({g.out_channels, columns, channels * taps, args.weight + c * taps, depth, padded,
-                               shifts + c * taps, sums, columns, args.bias, c > 0});
-    }
-    for (std::int64_t o = 0; o < g.out_channels; ++o)
-      for (std::int64_t r = 0; r < rows; ++r)
-        std::copy_n(sums + o * columns + r * pitch, g.out_w,
-                    args.y + ((image * g.out_channels + o) * g.out_h + oy + r) * g.out_w);
-  });
-}
-
-/// The convolution that takes dy to dx: the same with the weight flipped and its channels exchanged.
-inline Conv2dGeometry backward_data_geometry(const Conv2dGeometry& g) {
-  return {g.batch,    g.out_channels, g.out_h,    g.out_w, g.in_channels,           g.in_h, g.in_w, g.kernel_h,
-          g.kernel_w, g.stride_h,     g.stride_w, g.kernel_h - 1 - g.pad_h, g.kernel_w - 1 - g.pad_w};
-}
-
-/// dx from dy for a geometry of stride 1 whose padding is less than its kernel. Throws std::bad_alloc.
-template <class T, class Isa>
-void conv2d_shifted_backward_data(const KernelContext& ctx, const Conv2dBackwardDataArgs<T>& args) {
-  auto& pool = *static_cast<ThreadPool*>(ctx.execution);
-  auto& memory = *static_cast<MemoryPool*>(ctx.memory);
-  const Conv2dGeometry& g = args.geometry;
-  const std::int64_t taps = g.kernel_h * g.kernel_w, size = g.in_channels * g.out_channels * taps;
-  const StorageRef flipped = memory.allocate(static_cast<std::size_t>(size) * sizeof(T));
-  T* weight = static_cast<T*>(flipped->data);  // (C, O, taps from last to first)
-  pool.parallel_for(g.in_channels, [&](std::int64_t c) {
-    for (std::int64_t o = 0; o < g.out_channels; ++o)
-      std::reverse_copy(args.weight + (o * g.in_channels + c) * taps, args.weight + (o * g.in_channels + c + 1) * taps,
-                        weight + (c * g.out_channels + o) * taps);
-  });
-  conv2d_shifted<T, Isa>(ctx, {backward_data_geometry(g), args.dy, weight, nullptr, args.dx});
 }
 
 /// c (m, n), or c += when `accumulate`: element (i, j) is the sum over pixels (y, x) of a rectangle of

@@ -22,6 +22,8 @@ const KernelTable<T>& eigen_kernel_table() {
     t.attention = attention_reference<T>;
     t.attention_backward = attention_backward_reference<T>;
     t.conv2d = conv2d_reference<T>;
+    t.packed_conv2d_bytes = packed_conv2d_bytes_reference<T>;
+    t.pack_conv2d = pack_conv2d_reference<T>;
     t.conv2d_backward_data = conv2d_backward_data_reference<T>;
     t.conv2d_backward_weight = conv2d_backward_weight_reference<T>;
     return t;

@@ -222,7 +222,7 @@ template <class T, class Isa>
 std::size_t packed_bytes(std::int64_t k, std::int64_t n) {
   constexpr std::int64_t width = GemmTile<T, Isa>::columns;
   return static_cast<std::size_t>(packed_depth<T, Isa>(k)) *
-         static_cast<std::size_t>(detail::ceil_div(n, width) * width) * sizeof(packed_element_t<T, Isa>);
+         static_cast<std::size_t>(ceil_div(n, width) * width) * sizeof(packed_element_t<T, Isa>);
 }
 
 /// Lays op(b) out for gemm: panels of GemmTile::columns columns, one after the other, each k rows high.

@@ -42,6 +42,10 @@ struct MicroKernelArgs {
   bool accumulate;
   const P* prefetch;           // read soon: each step of k asks for the cache line there, `prefetch_step` elements on
   std::int64_t prefetch_step;  // from the one before
+  // The sum may go over several stretches of k: stretch s reads its k rows of b at b + shifts[s], and the next
+  // k * a_k of a. A convolution's stretches are the elements of its kernel.
+  std::int64_t stretches = 1;
+  const std::int64_t* shifts = nullptr;  // null for one stretch at b
 };
 
 template <class T, class P = T>
@@ -105,17 +109,20 @@ void micro_kernel_portable(const MicroKernelArgs<T>& args, std::index_sequence<R
   using S = Simd<T, 16>;
   typename S::Vector sum[sizeof...(R) * Vectors] = {}, b[2];
   RowPointers<T, sizeof...(R)> a(args.a, args.a_row);
-  const T *next_b = args.b, *soon = args.prefetch;
-  for (std::int64_t kk = 0; kk < args.k; ++kk) {
-    S::load(b[0], next_b);
-    if constexpr (Vectors == 2) S::load(b[1], next_b + S::width);
-    (row_portable<Vectors>(sum, a.p[R / 3] + static_cast<std::int64_t>(R % 3) * args.a_row, b, R,
-                           std::make_index_sequence<Vectors>()),
-     ...);
-    a.advance(args.a_k, std::make_index_sequence<(sizeof...(R) + 2) / 3>());
-    next_b += args.b_k;
-    __builtin_prefetch(soon, 0, 2);
-    soon += args.prefetch_step;
+  const T* soon = args.prefetch;
+  for (std::int64_t s = 0; s < args.stretches; ++s) {
+    const T* next_b = args.shifts ? args.b + args.shifts[s] : args.b;
+    for (std::int64_t kk = 0; kk < args.k; ++kk) {
+      S::load(b[0], next_b);
+      if constexpr (Vectors == 2) S::load(b[1], next_b + S::width);
+      (row_portable<Vectors>(sum, a.p[R / 3] + static_cast<std::int64_t>(R % 3) * args.a_row, b, R,
+                             std::make_index_sequence<Vectors>()),
+       ...);
+      a.advance(args.a_k, std::make_index_sequence<(sizeof...(R) + 2) / 3>());
+      next_b += args.b_k;
+      __builtin_prefetch(soon, 0, 2);
+      soon += args.prefetch_step;
+    }
   }
   store_tile<T, 16, Vectors>(args, sum, std::make_index_sequence<sizeof...(R) * Vectors>());
 }
@@ -151,17 +158,20 @@ PROMPTIQA_TARGET_AVX2 void micro_kernel_avx2(const MicroKernelArgs<T>& args, std
   using S = Simd<T, 32>;
   typename S::Vector sum[sizeof...(R) * Vectors] = {}, b[2];
   RowPointers<T, sizeof...(R)> a(args.a, args.a_row);
-  const T *next_b = args.b, *soon = args.prefetch;
-  for (std::int64_t kk = 0; kk < args.k; ++kk) {
-    S::load(b[0], next_b);
-    if constexpr (Vectors == 2) S::load(b[1], next_b + S::width);
-    (row_avx2<Vectors>(sum, a.p[R / 3] + static_cast<std::int64_t>(R % 3) * args.a_row, b, R,
-                       std::make_index_sequence<Vectors>()),
-     ...);
-    a.advance(args.a_k, std::make_index_sequence<(sizeof...(R) + 2) / 3>());
-    next_b += args.b_k;
-    __builtin_prefetch(soon, 0, 2);
-    soon += args.prefetch_step;
+  const T* soon = args.prefetch;
+  for (std::int64_t s = 0; s < args.stretches; ++s) {
+    const T* next_b = args.shifts ? args.b + args.shifts[s] : args.b;
+    for (std::int64_t kk = 0; kk < args.k; ++kk) {
+      S::load(b[0], next_b);
+      if constexpr (Vectors == 2) S::load(b[1], next_b + S::width);
+      (row_avx2<Vectors>(sum, a.p[R / 3] + static_cast<std::int64_t>(R % 3) * args.a_row, b, R,
+                         std::make_index_sequence<Vectors>()),
+       ...);
+      a.advance(args.a_k, std::make_index_sequence<(sizeof...(R) + 2) / 3>());
+      next_b += args.b_k;
+      __builtin_prefetch(soon, 0, 2);
+      soon += args.prefetch_step;
+    }
   }
   store_tile<T, 32, Vectors>(args, sum, std::make_index_sequence<sizeof...(R) * Vectors>());
 }
@@ -196,17 +206,20 @@ PROMPTIQA_TARGET_AVX512 void micro_kernel_avx512(const MicroKernelArgs<T>& args,
   using S = Simd<T, 64>;
   typename S::Vector sum[sizeof...(R) * Vectors] = {}, b[2];
   RowPointers<T, sizeof...(R)> a(args.a, args.a_row);
-  const T *next_b = args.b, *soon = args.prefetch;
-  for (std::int64_t kk = 0; kk < args.k; ++kk) {
-    S::load(b[0], next_b);
-    if constexpr (Vectors == 2) S::load(b[1], next_b + S::width);
-    (row_avx512<Vectors>(sum, a.p[R / 3] + static_cast<std::int64_t>(R % 3) * args.a_row, b, R,
-                         std::make_index_sequence<Vectors>()),
-     ...);
-    a.advance(args.a_k, std::make_index_sequence<(sizeof...(R) + 2) / 3>());
-    next_b += args.b_k;
-    __builtin_prefetch(soon, 0, 2);
-    soon += args.prefetch_step;
+  const T* soon = args.prefetch;
+  for (std::int64_t s = 0; s < args.stretches; ++s) {
+    const T* next_b = args.shifts ? args.b + args.shifts[s] : args.b;
+    for (std::int64_t kk = 0; kk < args.k; ++kk) {
+      S::load(b[0], next_b);
+      if constexpr (Vectors == 2) S::load(b[1], next_b + S::width);
+      (row_avx512<Vectors>(sum, a.p[R / 3] + static_cast<std::int64_t>(R % 3) * args.a_row, b, R,
+                           std::make_index_sequence<Vectors>()),
+       ...);
+      a.advance(args.a_k, std::make_index_sequence<(sizeof...(R) + 2) / 3>());
+      next_b += args.b_k;
+      __builtin_prefetch(soon, 0, 2);
+      soon += args.prefetch_step;
+    }
   }
   store_tile<T, 64, Vectors>(args, sum, std::make_index_sequence<sizeof...(R) * Vectors>());
 }
@@ -225,17 +238,20 @@ PROMPTIQA_TARGET_AVX512_BF16 void micro_kernel_avx512_bf16(const MicroKernelArgs
   __m512 sum[sizeof...(R) * Vectors] = {};
   __m512i b[2];
   RowPointers<Bfloat16Pair, sizeof...(R)> a(args.a, args.a_row);
-  const Bfloat16Pair *next_b = args.b, *soon = args.prefetch;
-  for (std::int64_t kk = 0; kk < args.k; ++kk) {
-    b[0] = _mm512_loadu_si512(next_b);
-    if constexpr (Vectors == 2) b[1] = _mm512_loadu_si512(next_b + 16);
-    (row_avx512_bf16<Vectors>(sum, a.p[R / 3] + static_cast<std::int64_t>(R % 3) * args.a_row, b, R,
-                              std::make_index_sequence<Vectors>()),
-     ...);
-    a.advance(args.a_k, std::make_index_sequence<(sizeof...(R) + 2) / 3>());
-    next_b += args.b_k;
-    __builtin_prefetch(soon, 0, 2);
-    soon += args.prefetch_step;
+  const Bfloat16Pair* soon = args.prefetch;
+  for (std::int64_t s = 0; s < args.stretches; ++s) {
+    const Bfloat16Pair* next_b = args.shifts ? args.b + args.shifts[s] : args.b;
+    for (std::int64_t kk = 0; kk < args.k; ++kk) {
+      b[0] = _mm512_loadu_si512(next_b);
+      if constexpr (Vectors == 2) b[1] = _mm512_loadu_si512(next_b + 16);
+      (row_avx512_bf16<Vectors>(sum, a.p[R / 3] + static_cast<std::int64_t>(R % 3) * args.a_row, b, R,
+                                std::make_index_sequence<Vectors>()),
+       ...);
+      a.advance(args.a_k, std::make_index_sequence<(sizeof...(R) + 2) / 3>());
+      next_b += args.b_k;
+      __builtin_prefetch(soon, 0, 2);
+      soon += args.prefetch_step;
+    }
   }
   typename Simd<float, 64>::Vector stored[sizeof...(R) * Vectors];
   std::memcpy(stored, sum, sizeof(sum));

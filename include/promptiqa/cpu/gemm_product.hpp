@@ -20,11 +20,6 @@ namespace detail {
 
 inline constexpr std::int64_t k_block_bytes = 2048;  // of one row of a: how much of k is summed in registers
 
-inline std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
-
-/// Begin of part i when [0, n) is cut into `parts` nearly equal ones.
-inline std::int64_t part_begin(std::int64_t i, std::int64_t n, std::int64_t parts) { return i * n / parts; }
-
 template <class T>
 PanelSource<T> a_source(const GemmArgs<T>& args) {  // lanes are rows of op(a)
   return args.transpose_a ? PanelSource<T>{args.a, args.lda, 1} : PanelSource<T>{args.a, 1, args.lda};

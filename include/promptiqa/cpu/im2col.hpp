@@ -128,6 +128,26 @@ PROMPTIQA_ALWAYS_INLINE void add_to_every_other(T* to, const T* from, std::int64
   }
 }
 
+/// out[j] = im2col's element of output pixel (oy, ox + j) under kernel element (ky, kx), for j in [0, count), from one
+/// channel's plane; pixels past the output's width are as if it were wider.
+template <class T, class Isa>
+PROMPTIQA_ALWAYS_INLINE void copy_im2col_run(T* out, const Conv2dGeometry& g, const T* plane, std::int64_t ky,
+                                             std::int64_t kx, std::int64_t oy, std::int64_t ox, std::int64_t count) {
+  const Im2colRun run = im2col_run(g, ky, kx, oy, ox, count);
+  for (std::int64_t t = 0; t < run.begin; ++t) out[t] = T(0);
+  if (run.begin < run.end) {
+    const T* from = plane + run.iy * g.in_w + run.ix;
+    const std::int64_t inside = run.end - run.begin;
+    if (g.stride_w == 1)
+      copy_run<T, Isa::bytes>(out + run.begin, from + run.begin, inside);
+    else if (g.stride_w == 2)
+      copy_every_other<T, Isa::bytes>(out + run.begin, from + 2 * run.begin, inside);
+    else
+      for (std::int64_t t = run.begin; t < run.end; ++t) out[t] = from[t * g.stride_w];
+  }
+  for (std::int64_t t = run.end; t < count; ++t) out[t] = T(0);
+}
+
 /// Rows [k0, k0 + rows) and columns [p0, p0 + columns) of the im2col matrix of x (in_channels, in_h, in_w), to
 /// out[i * pitch + j]; columns up to `width` <= pitch become zero.
 template <class T, class Isa>
@@ -140,20 +160,7 @@ void im2col(T* out, std::int64_t pitch, std::int64_t width, const Conv2dGeometry
       std::int64_t oy = first_oy, ox = first_ox;
       for (std::int64_t j = 0; j < columns; ++oy, ox = 0) {
         const std::int64_t count = std::min(columns - j, g.out_w - ox);
-        const Im2colRun run = im2col_run(g, ky, kx, oy, ox, count);
-        T* to = out + j;
-        for (std::int64_t t = 0; t < run.begin; ++t) to[t] = T(0);
-        if (run.begin < run.end) {
-          const T* from = x + (c * g.in_h + run.iy) * g.in_w + run.ix;
-          const std::int64_t inside = run.end - run.begin;
-          if (g.stride_w == 1)
-            copy_run<T, Isa::bytes>(to + run.begin, from + run.begin, inside);
-          else if (g.stride_w == 2)
-            copy_every_other<T, Isa::bytes>(to + run.begin, from + 2 * run.begin, inside);
-          else
-            for (std::int64_t t = run.begin; t < run.end; ++t) to[t] = from[t * g.stride_w];
-        }
-        for (std::int64_t t = run.end; t < count; ++t) to[t] = T(0);
+        copy_im2col_run<T, Isa>(out + j, g, x + c * g.in_h * g.in_w, ky, kx, oy, ox, count);
         j += count;
       }
       for (std::int64_t j = columns; j < width; ++j) out[j] = T(0);

@@ -9,6 +9,7 @@
 #include <promptiqa/cpu/gemm.hpp>
 #include <promptiqa/cpu/kernel_table.hpp>
 #include <promptiqa/cpu/norm.hpp>
+#include <promptiqa/cpu/optimizer.hpp>
 #include <promptiqa/cpu/pool.hpp>
 #include <promptiqa/cpu/rearrange.hpp>
 #include <promptiqa/cpu/softmax.hpp>
@@ -32,6 +33,8 @@ const KernelTable<T>& isa_kernel_table() {
       .batch_norm = batch_norm<T, Isa>,
       .batch_norm_backward = batch_norm_backward<T, Isa>,
       .conv2d = conv2d<T, Isa>,
+      .packed_conv2d_bytes = packed_conv2d_bytes<T, Isa>,
+      .pack_conv2d = pack_conv2d<T, Isa>,
       .conv2d_backward_data = conv2d_backward_data<T, Isa>,
       .conv2d_backward_weight = conv2d_backward_weight<T, Isa>,
       .avg_pool2d = avg_pool2d<T, Isa>,
@@ -51,6 +54,9 @@ const KernelTable<T>& isa_kernel_table() {
       .l1_loss_backward = l1_loss_backward<T, Isa>,
       .fill = fill<T, Isa>,
       .add_in_place = add_in_place<T, Isa>,
+      .adam_step = adam_step<T, Isa>,
+      .sum_of_squares = sum_of_squares<T, Isa>,
+      .lerp = lerp<T, Isa>,
   };
   return table;
 }

@@ -39,6 +39,21 @@ constexpr std::int64_t packed_depth(std::int64_t k) {
   return (k + PackedElement<T, Isa>::depth - 1) / PackedElement<T, Isa>::depth;
 }
 
+/// to = a packed element of the values of its `depth` neighbouring k.
+template <class T>
+void set_packed(T& to, const T (&values)[1]) {
+  to = values[0];
+}
+inline void set_packed(Bfloat16Pair& to, const float (&values)[2]) {
+  to.bits = 0;
+  for (int i = 0; i < 2; ++i) {
+    std::uint32_t u;
+    std::memcpy(&u, &values[i], sizeof(u));
+    u = values[i] == values[i] ? u + (0x7FFFu + ((u >> 16) & 1u)) : u | 0x400000u;  // to nearest, ties to even
+    to.bits |= i == 0 ? u >> 16 : u & 0xFFFF0000u;
+  }
+}
+
 namespace detail {
 
 using Float16 = Simd<float, 64>;

@@ -16,6 +16,18 @@ namespace promptiqa::cpu {
 inline ThreadPool& pool_of(const KernelContext& kc) { return *static_cast<ThreadPool*>(kc.execution); }
 inline MemoryPool& memory_of(const KernelContext& kc) { return *static_cast<MemoryPool*>(kc.memory); }
 
+/// a / b rounded up, for a >= 0 and b > 0.
+inline std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
+
+/// `total` cut into equal blocks of at most `limit`, each a multiple of `multiple`.
+inline std::int64_t even_block(std::int64_t total, std::int64_t limit, std::int64_t multiple) {
+  const std::int64_t blocks = std::max<std::int64_t>(1, ceil_div(total, limit));
+  return ceil_div(ceil_div(total, blocks), multiple) * multiple;
+}
+
+/// Begin of part i when [0, n) is cut into `parts` nearly equal ones.
+inline std::int64_t part_begin(std::int64_t i, std::int64_t n, std::int64_t parts) { return i * n / parts; }
+
 /// Elements below which a loop that only streams memory is not worth a second thread.
 inline constexpr std::int64_t stream_grain = 16384;
 

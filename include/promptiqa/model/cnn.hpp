@@ -15,8 +15,7 @@ namespace promptiqa {
 template <class T>
 struct CnnHead {
   struct Stage {
-    Conv2d<T> conv;
-    BatchNorm2d<T> norm;
+    ConvNormRelu<T> conv;
     std::int64_t pool;
   };
   std::vector<Stage> stages;
@@ -24,8 +23,7 @@ struct CnnHead {
   explicit CnnHead(const ModelConfig& c) {
     std::int64_t in = c.vit_dim;
     for (std::size_t i = 0; i < c.cnn_channels.size(); ++i) {
-      stages.push_back({Conv2d<T>(in, c.cnn_channels[i], c.cnn_kernels[i], 1, 0, true), BatchNorm2d<T>(c.cnn_channels[i]),
-                        c.cnn_pools[i]});
+      stages.push_back({ConvNormRelu<T>(Conv2d<T>(in, c.cnn_channels[i], c.cnn_kernels[i], 1, 0, true)), c.cnn_pools[i]});
       in = c.cnn_channels[i];
     }
   }
@@ -34,18 +32,23 @@ struct CnnHead {
   Tensor<T> operator()(Context& ctx, Tensor<T> x, const Pass<T>& pass) const {
     for (std::size_t i = 0; i < stages.size(); ++i) {
       const Stage& stage = stages[i];
-      x = avg_pool2d(ctx, relu(ctx, stage.norm(ctx, stage.conv(ctx, x), pass.training)), stage.pool);
+      x = avg_pool2d(ctx, stage.conv(ctx, x, pass.training), stage.pool);
       pass.note("cnn.stage" + std::to_string(i), x);
     }
     return x.reshape({x.dim(0), -1});
   }
 
+  void pack(Context& ctx) {
+    for (Stage& stage : stages) stage.conv.pack(ctx);
+  }
+  void unpack() {
+    for (Stage& stage : stages) stage.conv.unpack();
+  }
+
   template <class V>
   void visit(V& v, const std::string& prefix) {
-    for (std::size_t i = 0; i < stages.size(); ++i) {
-      stages[i].conv.visit(v, prefix + std::to_string(4 * i) + ".");
-      stages[i].norm.visit(v, prefix + std::to_string(4 * i + 1) + ".");
-    }
+    for (std::size_t i = 0; i < stages.size(); ++i)
+      stages[i].conv.visit(v, prefix + std::to_string(4 * i) + ".", prefix + std::to_string(4 * i + 1) + ".");
   }
 };
 

@@ -35,9 +35,14 @@ struct ImageEncoder {
     const std::vector<Tensor<T>> taps = vit(ctx, image, pass);
     std::vector<Tensor<T>> views;
     views.reserve(mals.size());
-    for (std::size_t i = 0; i < mals.size(); ++i)
-      views.push_back(mals[i](ctx, taps, pass, products ? &(*products)[i] : nullptr, "mal" + std::to_string(i)));
-    Tensor<T> x = fusion_mal(ctx, views, pass, products ? &products->back() : nullptr, "fusion_mal");
+    const auto attend = [&](const Mal<T>& mal, const std::vector<Tensor<T>>& maps, std::size_t i, std::string name) {
+      const auto* merged = products ? &(*products)[i] : nullptr;
+      return repeatable(ctx, pass, [&mal, maps, pass, merged, name = std::move(name)](Context& c) {
+        return mal(c, maps, pass, merged, name);
+      });
+    };
+    for (std::size_t i = 0; i < mals.size(); ++i) views.push_back(attend(mals[i], taps, i, "mal" + std::to_string(i)));
+    Tensor<T> x = attend(fusion_mal, views, mals.size(), "fusion_mal");
     x = block(ctx, x);
     pass.note("block", x);
     x = transpose(ctx, x).reshape({x.dim(0), config.vit_dim, config.grid(), config.grid()});
@@ -71,6 +76,7 @@ struct ImageEncoder {
     for (Mal<T>& mal : mals) mal.pack(ctx, released, merging);
     fusion_mal.pack(ctx, released, merging);
     block.pack(ctx, released);
+    cnn.pack(ctx);
   }
   /// Whether pack() was for ctx's kernels.
   bool packed_for(const Context& ctx) const { return fusion_mal.mean_value.has_packed(ctx); }
@@ -79,6 +85,7 @@ struct ImageEncoder {
     for (Mal<T>& mal : mals) mal.unpack();
     fusion_mal.unpack();
     block.unpack();
+    cnn.unpack();
   }
 
   template <class V>

@@ -78,10 +78,14 @@ struct FlatAttention {
   /// The single layer that `probabilities` may use: weight Wk^T Wq, bias Wk^T bq. Costs 2 C^3 operations.
   Linear<T> make_query_key(Context& ctx, const WeightReleased& released) const {
     Linear<T> merged(width, width);
-    merged.weight = matmul(ctx, key.weight, query.weight, true, false, 1.0);
     merged.bias = matmul(ctx, query.bias.reshape({1, width}), key.weight, false, false, 1.0).reshape({width});
-    query.release(released);
     key.release(released);
+    merged.weight = matmul_by_rows(ctx, key.weight, query.weight, 512, [&](std::int64_t begin, std::int64_t end) {
+      if (!released) return;
+      const auto bytes = static_cast<std::size_t>((end - begin) * width) * sizeof(T);
+      released(key.weight.data() + begin * width, bytes);
+      released(query.weight.data() + begin * width, bytes);
+    });
     merged.keep_only_packed(ctx);
     return merged;
   }

@@ -6,6 +6,7 @@
 #include <atomic>
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <span>
@@ -111,16 +112,20 @@ class Model {
   /// V(I) (B, M) and F_AC (B, n, M) -> logits (B). Throws ShapeError.
   Tensor<T> logits(Context& ctx, const Tensor<T>& image_feature, const Tensor<T>& fused, const Pass<T>& pass = {}) const;
 
-  /// Leave-one-out over a batch: every image is scored with the other b - 1 as its prompt (model.md section 4).
-  /// V(I) (b, M), scores (b, 1) in [0, 1] -> predicted scores (b). Throws ShapeError when b < 2.
+  /// Leave-one-out over groups of b consecutive images: every image is scored with the other b - 1 of its group as its
+  /// prompt (model.md section 4). `group` is b; 0: all images are one group. V(I) (B, M), scores (B, 1) in [0, 1] ->
+  /// predicted scores (B). Throws ShapeError when b < 2 or B is not a multiple of b.
   Tensor<T> leave_one_out(Context& ctx, const Tensor<T>& image_feature, const Tensor<T>& scores,
-                          const Pass<T>& pass = {}) const;
+                          const Pass<T>& pass = {}, std::int64_t group = 0) const;
 
   // ---- training ------------------------------------------------------------------------------------------------
 
   /// One forward pass in training mode: dropout, batch statistics, running statistics updated.
   /// nchw (b, 3, S, S), scores (b, 1) -> predicted scores (b). Record it with a Tape on ctx.
   Tensor<T> training_forward(Context& ctx, const Tensor<T>& nchw, const Tensor<T>& scores, Trace<T>* trace = nullptr);
+
+  /// Adds 1 to every num_batches_tracked; training_forward does it itself.
+  void count_training_batch();
 
   struct NamedParameter {
     std::string name;
@@ -145,8 +150,9 @@ class Model {
   /// is laid out for them when it is first used, which makes the first image slower, not the loading.
   void pack(Context& ctx);
 
-  /// Writes a safetensors file, atomically; running statistics stay F32. Throws FileError.
-  void save(const std::string& path, DType dtype = DType::f32) const;
+  /// Writes a safetensors file, atomically; running statistics stay F32. `notes` join the file's metadata, beside
+  /// "config" and "format". Throws FileError.
+  void save(const std::string& path, DType dtype = DType::f32, std::map<std::string, std::string> notes = {}) const;
 
  private:
   using MalProducts = typename ImageEncoder<T>::MalProducts;

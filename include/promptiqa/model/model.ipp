@@ -214,16 +214,19 @@ Tensor<T> Model<T>::logits(Context& ctx, const Tensor<T>& image_feature, const T
 
 template <class T>
 Tensor<T> Model<T>::leave_one_out(Context& ctx, const Tensor<T>& image_feature, const Tensor<T>& scores,
-                                  const Pass<T>& pass) const {
-  const Tensor<T> prompts = prompt_features(ctx, image_feature, scores, pass);  // (b, M)
-  const std::int64_t b = prompts.dim(0);
+                                  const Pass<T>& pass, std::int64_t group) const {
+  const Tensor<T> prompts = prompt_features(ctx, image_feature, scores, pass);  // (B, M)
+  const std::int64_t images = prompts.dim(0), b = group == 0 ? images : group;
   if (b < 2) detail::shape_error("leave_one_out", "a batch must have at least 2 images, got " + std::to_string(b));
+  if (images % b != 0)
+    detail::shape_error("leave_one_out", "the number of images must be a multiple of the group's " + std::to_string(b) +
+                                             ", got " + std::to_string(images));
   std::vector<std::int64_t> others;
-  others.reserve(static_cast<std::size_t>(b * (b - 1)));
-  for (std::int64_t i = 0; i < b; ++i)
-    for (std::int64_t j = 0; j < b; ++j)
+  others.reserve(static_cast<std::size_t>(images * (b - 1)));
+  for (std::int64_t i = 0; i < images; ++i)
+    for (std::int64_t j = i / b * b; j < i / b * b + b; ++j)
       if (j != i) others.push_back(j);
-  const Tensor<T> rest = index_select(ctx, prompts, 0, others).reshape({b, b - 1, config_.prompt_dim});
+  const Tensor<T> rest = index_select(ctx, prompts, 0, others).reshape({images, b - 1, config_.prompt_dim});
   const Tensor<T> predicted = sigmoid(ctx, logits(ctx, image_feature, fuse_prompt(ctx, rest, pass), pass));
   pass.note("score", predicted);
   return predicted;
@@ -400,9 +403,14 @@ Tensor<T> Model<T>::training_forward(Context& ctx, const Tensor<T>& nchw, const 
   pass.training = true;
   pass.trace = trace;
   const Tensor<T> predicted = leave_one_out(ctx, image_features(ctx, nchw, pass), scores, pass);
+  count_training_batch();
+  return predicted;
+}
+
+template <class T>
+void Model<T>::count_training_batch() {
   detail::CountBatch count;
   visit(count);
-  return predicted;
 }
 
 template <class T>
@@ -428,7 +436,7 @@ std::vector<typename Model<T>::StateEntry> Model<T>::state() const {
 }
 
 template <class T>
-void Model<T>::save(const std::string& path, DType dtype) const {
+void Model<T>::save(const std::string& path, DType dtype, std::map<std::string, std::string> notes) const {
   std::vector<NamedTensor> tensors;
   std::vector<std::shared_ptr<std::vector<std::byte>>> encoded;
   for (const StateEntry& entry : state()) {
@@ -448,7 +456,9 @@ void Model<T>::save(const std::string& path, DType dtype) const {
     tensor.owner = bytes;
     tensors.push_back(std::move(tensor));
   }
-  write_safetensors(path, {{"config", config_.to_json()}, {"format", "pt"}}, tensors);
+  notes["config"] = config_.to_json();
+  notes["format"] = "pt";
+  write_safetensors(path, notes, tensors);
 }
 
 }  // namespace promptiqa

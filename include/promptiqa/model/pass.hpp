@@ -5,7 +5,9 @@
 
 #include <map>
 #include <string>
+#include <utility>
 
+#include <promptiqa/core/tape.hpp>
 #include <promptiqa/core/tensor.hpp>
 
 namespace promptiqa {
@@ -17,6 +19,7 @@ using Trace = std::map<std::string, Tensor<T>>;
 template <class T>
 struct Pass {
   bool training = false;       // dropout and batch statistics
+  bool recompute = false;      // training in less memory: blocks keep their inputs and run again in backward
   bool rewrites = true;        // the exact rewrites of model.md section 5, at inference only
   Trace<T>* trace = nullptr;   // filled when given
 
@@ -24,5 +27,12 @@ struct Pass {
     if (trace) (*trace)[name] = value;
   }
 };
+
+/// part(ctx), so that its intermediates need not be kept when the pass says so (a trace keeps them anyway). What `part` refers to must outlive the
+/// backward pass.
+template <class T, class Part>
+Tensor<T> repeatable(Context& ctx, const Pass<T>& pass, Part part) {
+  return pass.recompute && ctx.tape() && !pass.trace ? ctx.tape()->template recompute<T>(ctx, std::move(part)) : part(ctx);
+}
 
 }  // namespace promptiqa

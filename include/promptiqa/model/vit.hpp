@@ -15,47 +15,59 @@ namespace promptiqa {
 /// relu(x + bn2(conv2(relu(bn1(conv1(x)))))), 3x3, padding 1, no conv bias (compact.md).
 template <class T>
 struct ResidualUnit {
-  Conv2d<T> conv1, conv2;
-  BatchNorm2d<T> bn1, bn2;
+  ConvNormRelu<T> first, second;
 
   ResidualUnit() = default;
   explicit ResidualUnit(std::int64_t channels)
-      : conv1(channels, channels, 3, 1, 1, false), conv2(channels, channels, 3, 1, 1, false), bn1(channels), bn2(channels) {}
+      : first(Conv2d<T>(channels, channels, 3, 1, 1, false)), second(first.conv) {}
 
   Tensor<T> operator()(Context& ctx, const Tensor<T>& x, bool training) const {
-    const Tensor<T> inner = relu(ctx, bn1(ctx, conv1(ctx, x), training));
-    return relu(ctx, add(ctx, x, bn2(ctx, conv2(ctx, inner), training)));
+    return second(ctx, first(ctx, x, training), training, &x);
+  }
+
+  void pack(Context& ctx) {
+    first.pack(ctx);
+    second.pack(ctx);
+  }
+  void unpack() {
+    first.unpack();
+    second.unpack();
   }
 
   template <class V>
   void visit(V& v, const std::string& prefix) {
-    conv1.visit(v, prefix + "conv1.");
-    bn1.visit(v, prefix + "bn1.");
-    conv2.visit(v, prefix + "conv2.");
-    bn2.visit(v, prefix + "bn2.");
+    first.visit(v, prefix + "conv1.", prefix + "bn1.");
+    second.visit(v, prefix + "conv2.", prefix + "bn2.");
   }
 };
 
 /// relu(bn(conv 3x3 stride 2)), then one residual unit except in the first stage (compact.md).
 template <class T>
 struct StemStage {
-  Conv2d<T> conv;
-  BatchNorm2d<T> bn;
+  ConvNormRelu<T> entry;
   bool has_unit = false;
   ResidualUnit<T> unit;
 
   StemStage(std::int64_t in, std::int64_t out, bool with_unit)
-      : conv(in, out, 3, 2, 1, false), bn(out), has_unit(with_unit), unit(out) {}
+      : entry(Conv2d<T>(in, out, 3, 2, 1, false)), has_unit(with_unit), unit(out) {}
 
   Tensor<T> operator()(Context& ctx, const Tensor<T>& x, bool training) const {
-    const Tensor<T> y = relu(ctx, bn(ctx, conv(ctx, x), training));
+    const Tensor<T> y = entry(ctx, x, training);
     return has_unit ? unit(ctx, y, training) : y;
+  }
+
+  void pack(Context& ctx) {
+    entry.pack(ctx);
+    if (has_unit) unit.pack(ctx);
+  }
+  void unpack() {
+    entry.unpack();
+    unit.unpack();
   }
 
   template <class V>
   void visit(V& v, const std::string& prefix) {
-    conv.visit(v, prefix + "conv.");
-    bn.visit(v, prefix + "bn.");
+    entry.visit(v, prefix + "conv.", prefix + "bn.");
     if (has_unit) unit.visit(v, prefix + "unit.");
   }
 };
@@ -100,7 +112,7 @@ struct Vit {
     std::vector<Tensor<T>> taps;
     taps.reserve(config.taps.size());
     for (std::size_t i = 0; i < blocks.size() && taps.size() < config.taps.size(); ++i) {
-      x = blocks[i](ctx, x);
+      x = repeatable(ctx, pass, [block = &blocks[i], x](Context& c) { return (*block)(c, x); });
       if (config.taps[taps.size()] != static_cast<std::int64_t>(i)) continue;
       pass.note("vit.block" + std::to_string(i), x);
       taps.push_back(config.class_token ? slice(ctx, x, 1, 1, tokens + 1) : x);
@@ -109,9 +121,11 @@ struct Vit {
   }
 
   void pack(Context& ctx, const WeightReleased& released) {
+    for (StemStage<T>& stage : stem) stage.pack(ctx);
     for (TransformerBlock<T>& block : blocks) block.pack(ctx, released);
   }
   void unpack() {
+    for (StemStage<T>& stage : stem) stage.unpack();
     for (TransformerBlock<T>& block : blocks) block.unpack();
   }
 

@@ -1,4 +1,4 @@
-// The layers with parameters: Linear, LayerNorm, BatchNorm2d, Conv2d.
+// The layers with parameters: Linear, LayerNorm, BatchNorm2d, Conv2d, and the last two as one.
 // Surprising choice: a module is a plain struct that knows its shapes and names; `visit` walks its state in one
 // place, so loading, saving, training and hashing never list a parameter by hand.
 //
@@ -14,7 +14,6 @@
 #include <functional>
 #include <memory>
 #include <mutex>
-#include <optional>
 #include <string>
 #include <utility>
 
@@ -25,44 +24,54 @@ namespace promptiqa {
 /// Told after a weight has been packed that its own memory will not be read again soon: a loader drops its pages.
 using WeightReleased = std::function<void(const void* data, std::size_t bytes)>;
 
-/// A weight laid out for the kernels of one Context by the first thread that needs it. Made at load, it lets loading
-/// touch no memory but the file's; safe from many threads, which wait for the one that packs.
+/// A value made by the first thread that needs it, behind const; the others wait for it.
+template <class V>
+class MadeOnce {
+ public:
+  /// make() is called once, and dropped with all it holds.
+  explicit MadeOnce(std::function<V()> make) : make_(std::move(make)) {}
+
+  /// The value. Throws what make() throws; a later call tries again.
+  const V& get() const {
+    if (!ready_.load(std::memory_order_acquire)) {
+      const std::lock_guard<std::mutex> lock(making_);
+      if (make_) {
+        value_ = make_();
+        make_ = nullptr;
+        ready_.store(true, std::memory_order_release);
+      }
+    }
+    return value_;
+  }
+
+ private:
+  mutable std::atomic<bool> ready_{false};
+  mutable std::mutex making_;
+  mutable std::function<V()> make_;  // until made; guarded by making_
+  mutable V value_;                  // written once, before ready_
+};
+
+/// A weight laid out for the kernels of one Context at its first use: loading then touches no memory but the file's.
 template <class T>
 class LazyPacked {
  public:
   /// Will pack op(weight) = weight^T with `ctx`'s kernels, threads and memory, which it shares until then.
   LazyPacked(const Context& ctx, const Tensor<T>& weight, const WeightReleased& released)
-      : layout_(ctx.kernels<T>().packed_layout), source_(Source{ctx, weight, released}) {}
+      : layout_(ctx.kernels<T>().packed_layout), packed_([ctx = Context(ctx), weight, released]() mutable {
+          PackedMatrix<T> packed = PackedMatrix<T>::pack(ctx, weight, true);
+          if (released) released(weight.data(), static_cast<std::size_t>(weight.numel()) * sizeof(T));
+          return packed;
+        }) {}
 
   /// True when the kernels of `ctx` understand the layout.
   bool fits(const Context& ctx) const { return layout_ == ctx.kernels<T>().packed_layout; }
 
   /// The packed weight. Throws std::bad_alloc when there is no memory for it; a later call tries again.
-  const PackedMatrix<T>& get() const {
-    if (!ready_.load(std::memory_order_acquire)) {
-      const std::lock_guard<std::mutex> lock(packing_);
-      if (source_) {
-        packed_ = PackedMatrix<T>::pack(source_->ctx, source_->weight, true);
-        if (source_->released)
-          source_->released(source_->weight.data(), static_cast<std::size_t>(source_->weight.numel()) * sizeof(T));
-        source_.reset();
-        ready_.store(true, std::memory_order_release);
-      }
-    }
-    return packed_;
-  }
+  const PackedMatrix<T>& get() const { return packed_.get(); }
 
  private:
-  struct Source {
-    Context ctx;
-    Tensor<T> weight;
-    WeightReleased released;
-  };
   int layout_;
-  mutable std::atomic<bool> ready_{false};
-  mutable std::mutex packing_;
-  mutable std::optional<Source> source_;  // until packed; guarded by packing_
-  mutable PackedMatrix<T> packed_;        // written once, before ready_
+  MadeOnce<PackedMatrix<T>> packed_;
 };
 
 /// y = x W^T + b.
@@ -185,6 +194,64 @@ struct Conv2d {
     v.tensor(prefix + "weight", weight, Shape{out_channels, in_channels, kernel, kernel}, true);
     if (has_bias) v.tensor(prefix + "bias", bias, Shape{out_channels}, true);
   }
+};
+
+/// relu(norm(conv(x)) + residual). At inference it is one convolution: the norm, whose statistics are then constants,
+/// is folded into the weight and the bias once.
+template <class T>
+struct ConvNormRelu {
+  Conv2d<T> conv;
+  BatchNorm2d<T> norm;
+
+  ConvNormRelu() = default;
+  explicit ConvNormRelu(const Conv2d<T>& c) : conv(c), norm(c.out_channels) {}
+
+  /// residual: shaped as the result, or null.
+  Tensor<T> operator()(Context& ctx, const Tensor<T>& x, bool training, const Tensor<T>* residual = nullptr) const {
+    if (!training && !ctx.tape() && folded_ && layout_ == ctx.kernels<T>().packed_layout) {
+      const Folded& one = folded_->get();
+      return conv2d(ctx, x, one.weight, one.bias, Conv2dOptions::square(conv.stride, conv.padding),
+                    Conv2dEpilogue<T>{Activation::relu, residual});
+    }
+    const Tensor<T> y = norm(ctx, conv(ctx, x), training);
+    return relu(ctx, residual ? add(ctx, *residual, y) : y);
+  }
+
+  /// From now on inference with ctx's kernels uses the folded convolution, made when it is first used.
+  void pack(Context& ctx) {
+    layout_ = ctx.kernels<T>().packed_layout;
+    folded_ = std::make_shared<const MadeOnce<Folded>>(
+        [ctx = Context(ctx), conv = conv, norm = norm]() mutable { return fold(ctx, conv, norm); });
+  }
+  void unpack() { folded_ = nullptr; }
+
+  template <class V>
+  void visit(V& v, const std::string& conv_prefix, const std::string& norm_prefix) {
+    conv.visit(v, conv_prefix);
+    norm.visit(v, norm_prefix);
+  }
+
+ private:
+  struct Folded {
+    PackedConv2d<T> weight;
+    Tensor<accumulate_t<T>> bias;
+  };
+
+  static Folded fold(Context& ctx, const Conv2d<T>& conv, const BatchNorm2d<T>& norm) {
+    using A = accumulate_t<T>;
+    const TapeScope not_recording(ctx, nullptr);
+    const Shape one_pixel{1, norm.channels, 1, 1};
+    const Tensor<A> zero = ctx.zeros<A>({norm.channels});
+    // What the norm makes of a 1 when it subtracts and adds nothing; and of the convolution's bias.
+    const Tensor<A> scale = batch_norm_inference(ctx, ctx.full<A>(one_pixel, A(1)), norm.weight, zero, zero,
+                                                 norm.running_var, norm.eps);
+    const Tensor<A> bias = batch_norm_inference(ctx, (conv.bias ? conv.bias : zero).reshape(one_pixel), norm.weight,
+                                                norm.bias, norm.running_mean, norm.running_var, norm.eps);
+    return {PackedConv2d<T>::pack(ctx, conv.weight, scale), bias.reshape({norm.channels})};
+  }
+
+  int layout_ = 0;
+  std::shared_ptr<const MadeOnce<Folded>> folded_;  // null: not packed
 };
 
 }  // namespace promptiqa

@@ -3,6 +3,9 @@
 // separate ops when something is; the result is the same function.
 #pragma once
 
+#include <cstdint>
+#include <functional>
+
 #include <promptiqa/core/context.hpp>
 
 namespace promptiqa {
@@ -46,6 +49,13 @@ Tensor<T> linear(Context& ctx, const Tensor<T>& x, const Tensor<T>& weight, cons
 template <class T>
 Tensor<T> matmul(Context& ctx, const Tensor<T>& a, const Tensor<T>& b, bool transpose_a, bool transpose_b,
                  double alpha);
+
+/// a^T b for a (K, m) and b (K, n), summed over `rows` rows of both at a time; after each block used(begin, end) is told
+/// which rows will not be read again, so that weights in a mapped file need not be in memory at once. For inference: no
+/// tape may record. Throws ShapeError.
+template <class T>
+Tensor<T> matmul_by_rows(Context& ctx, const Tensor<T>& a, const Tensor<T>& b, std::int64_t rows,
+                         const std::function<void(std::int64_t begin, std::int64_t end)>& used);
 
 }  // namespace promptiqa
 

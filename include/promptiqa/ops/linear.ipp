@@ -2,6 +2,8 @@
 // Surprising choice: all leading dimensions of x are rows of one product; a transpose is a flag, never a copy.
 #pragma once
 
+#include <algorithm>
+
 #include <promptiqa/ops/check.hpp>
 #include <promptiqa/ops/elementwise.hpp>
 #include <promptiqa/ops/linear.hpp>
@@ -179,6 +181,29 @@ Tensor<T> matmul(Context& ctx, const Tensor<T>& a, const Tensor<T>& b, bool tran
         tape->accumulate(c, b, db);
       }
     });
+  return y;
+}
+
+template <class T>
+Tensor<T> matmul_by_rows(Context& ctx, const Tensor<T>& a, const Tensor<T>& b, std::int64_t rows,
+                         const std::function<void(std::int64_t begin, std::int64_t end)>& used) {
+  detail::check_rank("matmul_by_rows", "a", a, 2);
+  detail::check_rank("matmul_by_rows", "b", b, 2);
+  if (a.dim(0) != b.dim(0) || a.dim(0) == 0 || rows < 1)
+    detail::shape_error("matmul_by_rows", "a and b must have the same number of rows, at least 1, and blocks at least one, "
+                                          "got a " + a.shape().str() + ", b " + b.shape().str() + " and blocks of " +
+                                              std::to_string(rows));
+  if (detail::recording(ctx, a, b)) throw Error("matmul_by_rows: is for inference, but a tape records an operand");
+  const std::int64_t m = a.dim(1), n = b.dim(1);
+  Tensor<T> y = ctx.allocate<T>(Shape{m, n});
+  for (std::int64_t begin = 0; begin < a.dim(0); begin += rows) {
+    const std::int64_t end = std::min(a.dim(0), begin + rows);
+    GemmArgs<T> args = detail::dense_gemm(m, n, end - begin, a.data() + begin * m, true, b.data() + begin * n, false,
+                                          y.mutable_data());
+    args.beta = begin > 0 ? accumulate_t<T>(1) : accumulate_t<T>(0);
+    ctx.kernels<T>().gemm(ctx.kernel_context(), args);
+    if (used) used(begin, end);
+  }
   return y;
 }
 
