@@ -1,13 +1,19 @@
 // scenes: draws photo-like scenes, spoils each in five ways at three levels, and lists them in DIR/manifest.csv.
 // Surprising choice: everything follows from one seed, so every machine draws the same and no photograph is shipped.
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
 #include <cstdio>
 #include <filesystem>
 #include <string>
+#include <vector>
 
 #include <CLI/CLI.hpp>
 
+#include <promptiqa/data/distortions.hpp>
+
 #include "common/csv.hpp"
-#include "common/distortions.hpp"
+#include "common/noise.hpp"
 #include "common/picture_file.hpp"
 #include "common/scene_facade.hpp"
 #include "common/scene_leaves.hpp"
@@ -26,6 +32,31 @@ Raster render(const std::string& scene, int width, int height, std::uint32_t see
   return render_leaves(width, height, seed);
 }
 
+// The manifest's names of some of the library's distortions. Its levels 1 to 3 are their levels 2, 4 and 5.
+constexpr struct {
+  const char *name, *kind;
+} distortions[] = {{"blur", "gaussian_blur"},
+                   {"noise", "white_noise"},
+                   {"jpeg", "jpeg"},
+                   {"contrast", "contrast_decrease"},
+                   {"pixelate", "pixelation"}};
+constexpr int strengths[] = {2, 4, 5};
+
+Photo distorted(const Photo& photo, const char* kind, int strength, std::uint64_t seed) {
+  const auto image = promptiqa::Image::view(photo.rgb.data(), photo.width, photo.height, 3);
+  const auto out = promptiqa::distort(image, promptiqa::distortion_index(kind), strength, seed);
+  return {photo.width, photo.height, std::vector<std::uint8_t>(out.row(0), out.row(0) + photo.rgb.size())};
+}
+
+// What a sensor adds: normal noise in every channel; sigma in levels of 255.
+void add_sensor_noise(Photo& photo, float sigma, std::uint32_t seed) {
+  Random random(seed);
+  for (std::uint8_t& v : photo.rgb) {
+    const long level = std::lround(static_cast<float>(v) + sigma * random.normal());
+    v = static_cast<std::uint8_t>(std::clamp(level, 0l, 255l));
+  }
+}
+
 void draw_all(const std::string& folder, int width, int height, std::uint32_t seed) {
   std::string manifest = "image,scene,distortion,level\n";
   const auto save = [&](const std::string& scene, const std::string& distortion, int level, const Photo& photo) {
@@ -35,12 +66,12 @@ void draw_all(const std::string& folder, int width, int height, std::uint32_t se
   };
   for (const std::string scene : {"mountains", "lake", "table", "facade", "leaves"}) {
     std::filesystem::create_directories(folder + "/" + scene);
-    const Photo photo =
-        noisy(develop(render(scene, 2 * width, 2 * height, seed).halved()), 1.2f, seed);  // sensor noise
+    Photo photo = develop(render(scene, 2 * width, 2 * height, seed).halved());
+    add_sensor_noise(photo, 1.2f, seed);
     save(scene, "none", 0, photo);
-    for (const std::string& distortion : distortion_names())
-      for (int level = 1; level <= distortion_levels; ++level)
-        save(scene, distortion, level, distorted(photo, distortion, level, seed + static_cast<std::uint32_t>(level)));
+    for (const auto& [name, kind] : distortions)
+      for (int level = 1; level <= 3; ++level)
+        save(scene, name, level, distorted(photo, kind, strengths[level - 1], seed));
     std::printf("drawn: %s\n", (folder + "/" + scene).c_str());
     std::fflush(stdout);
   }

@@ -6,7 +6,7 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 source_dir=$(dirname "$here")
 . "$source_dir/examples/common/install.sh"
 
-promptiqa_install libeigen3-dev nlohmann-json3-dev libcli11-dev libstb-dev catch2
+promptiqa_install libeigen3-dev nlohmann-json3-dev libcli11-dev libstb-dev libmatio-dev catch2
 promptiqa_build "$source_dir" -DPROMPTIQA_BUILD_EXAMPLES=ON -DPROMPTIQA_BUILD_TESTS=ON -DPROMPTIQA_BUILD_BENCH=OFF
 cd "$source_dir/build"
 exec ctest --output-on-failure "$@"

@@ -1,4 +1,4 @@
-// Pixels to PNG and JPEG.
+// Pixels to PNG.
 // Surprising choice: encoded in memory, then written and renamed, so that a stopped run leaves no half file.
 #pragma once
 
@@ -29,14 +29,6 @@ inline void append_bytes(void* target, void* data, int size) {
   bytes.insert(bytes.end(), first, first + size);
 }
 }  // namespace detail
-
-/// The photo as a JPEG file; quality 1..100.
-inline std::vector<std::uint8_t> encode_jpeg(const Photo& photo, int quality) {
-  std::vector<std::uint8_t> bytes;
-  if (!stbi_write_jpg_to_func(detail::append_bytes, &bytes, photo.width, photo.height, 3, photo.rgb.data(), quality))
-    throw std::runtime_error("JPEG encoding failed");
-  return bytes;
-}
 
 /// Writes the photo as a PNG file. Throws promptiqa::FileError.
 inline void write_png(const std::string& path, const Photo& photo) {

@@ -25,6 +25,11 @@ inline bool any_nan(std::span<const double> a) {
   return std::any_of(a.begin(), a.end(), [](double x) { return std::isnan(x); });
 }
 
+// A sum of squared deviations cannot tell: the mean of three times 0.1 is not 0.1.
+inline bool all_equal(std::span<const double> a) {
+  return std::all_of(a.begin(), a.end(), [&](double x) { return x == a[0]; });
+}
+
 // Ranks 1 .. n, ties averaged.
 inline std::vector<double> average_ranks(std::span<const double> a) {
   std::vector<std::size_t> order(a.size());
@@ -45,7 +50,8 @@ inline std::uint64_t sort_counting_swaps(std::vector<double>& values, std::vecto
                                          std::size_t end) {
   if (end - begin < 2) return 0;
   const std::size_t middle = begin + (end - begin) / 2;
-  std::uint64_t swaps = sort_counting_swaps(values, buffer, begin, middle) + sort_counting_swaps(values, buffer, middle, end);
+  std::uint64_t swaps =
+      sort_counting_swaps(values, buffer, begin, middle) + sort_counting_swaps(values, buffer, middle, end);
   std::size_t i = begin, j = middle, out = begin;
   while (i < middle || j < end) {
     if (j == end || (i < middle && values[i] <= values[j])) {
@@ -79,15 +85,16 @@ std::uint64_t tied_pairs(std::size_t n, Same same) {
 
 PROMPTIQA_INLINE double plcc(std::span<const double> a, std::span<const double> b) {
   detail::check_series("plcc", a, b, 2);
+  if (detail::all_equal(a) || detail::all_equal(b)) return std::nan("");
   const auto n = static_cast<double>(a.size());
-  const double mean_a = std::accumulate(a.begin(), a.end(), 0.0) / n, mean_b = std::accumulate(b.begin(), b.end(), 0.0) / n;
+  const double mean_a = std::accumulate(a.begin(), a.end(), 0.0) / n;
+  const double mean_b = std::accumulate(b.begin(), b.end(), 0.0) / n;
   double ab = 0, aa = 0, bb = 0;
   for (std::size_t i = 0; i < a.size(); ++i) {
     const double da = a[i] - mean_a, db = b[i] - mean_b;
     ab += da * db, aa += da * da, bb += db * db;
   }
-  if (aa == 0 || bb == 0) return std::nan("");
-  return std::clamp(ab / (std::sqrt(aa) * std::sqrt(bb)), -1.0, 1.0);
+  return std::clamp(ab / (std::sqrt(aa) * std::sqrt(bb)), -1.0, 1.0);  // NaN where a NaN went in
 }
 
 PROMPTIQA_INLINE double srocc(std::span<const double> a, std::span<const double> b) {
@@ -106,12 +113,13 @@ PROMPTIQA_INLINE double krocc(std::span<const double> a, std::span<const double>
             [&](std::size_t i, std::size_t j) { return a[i] != a[j] ? a[i] < a[j] : b[i] < b[j]; });
   std::vector<double> values(n), buffer(n);
   for (std::size_t i = 0; i < n; ++i) values[i] = b[order[i]];
-  const std::uint64_t ties_a = detail::tied_pairs(n, [&](std::size_t i, std::size_t j) { return a[order[i]] == a[order[j]]; });
-  const std::uint64_t ties_both = detail::tied_pairs(n, [&](std::size_t i, std::size_t j) {
-    return a[order[i]] == a[order[j]] && b[order[i]] == b[order[j]];
-  });
+  const std::uint64_t ties_a =
+      detail::tied_pairs(n, [&](std::size_t i, std::size_t j) { return a[order[i]] == a[order[j]]; });
+  const std::uint64_t ties_both = detail::tied_pairs(
+      n, [&](std::size_t i, std::size_t j) { return a[order[i]] == a[order[j]] && b[order[i]] == b[order[j]]; });
   const std::uint64_t swaps = detail::sort_counting_swaps(values, buffer, 0, n);
-  const std::uint64_t ties_b = detail::tied_pairs(n, [&](std::size_t i, std::size_t j) { return values[i] == values[j]; });
+  const std::uint64_t ties_b =
+      detail::tied_pairs(n, [&](std::size_t i, std::size_t j) { return values[i] == values[j]; });
   const double pairs = 0.5 * static_cast<double>(n) * static_cast<double>(n - 1);
   const double free_a = pairs - static_cast<double>(ties_a), free_b = pairs - static_cast<double>(ties_b);
   if (free_a == 0 || free_b == 0) return std::nan("");

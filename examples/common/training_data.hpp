@@ -1,0 +1,107 @@
+// The training sets of the program train, and what is held out of them.
+// Surprising choice: a part is always held out, the publisher's own test split or a fifth of the pictures, so that the
+// figures of a run are never those of pictures it was trained on.
+#pragma once
+
+#include <algorithm>
+#include <cstdio>
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <promptiqa/data.hpp>
+#include <promptiqa/data/synthesis.hpp>
+#include <promptiqa/train.hpp>
+
+#include "progress.hpp"
+#include "training_options.hpp"
+
+namespace examples {
+
+/// What validation needs of a set: pictures for prompts, pictures to score, and the label.
+struct HeldOut {
+  promptiqa::TrainingSet prompts, test;
+  std::string label;
+};
+
+struct TrainingData {
+  std::vector<promptiqa::TrainingSet> sets;
+  std::vector<HeldOut> held_out;
+  std::vector<std::string> notices;
+};
+
+/// Splits "kind:path"; a bare path that ends in .csv is one of kind csv.
+inline promptiqa::Dataset read_named_dataset(const std::string& text) {
+  const std::size_t colon = text.find(':');
+  if (colon == std::string::npos || colon + 1 == text.size())
+    throw promptiqa::DataError("--data " + text + ": expected KIND:DIR or csv:FILE");
+  const std::string kind = text.substr(0, colon), path = text.substr(colon + 1);
+  return kind == "csv" ? promptiqa::read_csv_dataset(path) : promptiqa::read_dataset(kind, path);
+}
+
+inline void add_dataset(TrainingData& data, const TrainingOptions& options, const std::string& text, int side,
+                        promptiqa::ThreadPool& pool) {
+  using namespace promptiqa;
+  const Dataset dataset = read_named_dataset(text);
+  for (const TrainingSet& other : data.sets)
+    if (other.name == dataset.name) throw DataError("--data " + text + ": two data sets are called " + dataset.name);
+  for (const std::string& notice : dataset.notices) data.notices.push_back(notice);
+  const std::string stem = options.cache + "/" + dataset.name + "-" + std::to_string(side);
+  const std::vector<std::string> files = image_files(dataset);
+  std::shared_ptr<const ImageCache> cache;
+  {
+    ProgressBar bar(files.size(), !options.quiet);
+    cache = ImageCache::build_or_open(stem + ".cache", files, {side, dataset.short_side}, pool,
+                                      [&](std::int64_t done, std::int64_t) { bar.update(static_cast<std::size_t>(done)); });
+  }
+  const auto has_split = [&](const char* name) {
+    return std::any_of(dataset.items.begin(), dataset.items.end(), [&](const DatasetItem& item) { return item.split == name; });
+  };
+  const bool published = has_split("test") || has_split("testing");
+  const Split split = published ? published_split(dataset) : split_by_reference(dataset, 0.8, options.trainer.seed);
+  if (!published) write_split(options.cache + "/" + dataset.name + "-split.csv", dataset, split);
+  data.sets.push_back(make_training_set(dataset, split.train, cache, pool));
+  data.held_out.push_back({data.sets.back(), make_training_set(dataset, split.test, cache, pool), "score"});
+}
+
+/// Distorted versions of the photographs; a tenth of the photographs, at least one, is held out.
+inline void add_photographs(TrainingData& data, const TrainingOptions& options, int side, promptiqa::ThreadPool& pool) {
+  using namespace promptiqa;
+  const std::vector<std::string> photographs = find_photographs(options.photos);
+  SynthesisOptions synthesis;
+  synthesis.versions = static_cast<int>(options.versions);
+  synthesis.side = side;
+  const std::string cache = options.cache + "/photographs-" + std::to_string(side) + ".cache";
+  TrainingSet all;
+  {
+    ProgressBar bar(photographs.size(), !options.quiet);
+    all = synthesise(photographs, cache, synthesis, pool,
+                     [&](std::int64_t done, std::int64_t) { bar.update(static_cast<std::size_t>(done)); });
+  }
+  all.name = "photographs";
+  // By the photograph: versions of one must not lie on both sides.
+  RandomStream random{options.trainer.seed ^ 0x510E527FADE682D1ull, 0};
+  const auto count = static_cast<std::int64_t>(photographs.size());
+  std::vector<bool> held(photographs.size(), false);
+  if (count > 1)
+    for (std::int64_t i : random.distinct(count, std::max<std::int64_t>(1, count / 10))) held[static_cast<std::size_t>(i)] = true;
+  std::vector<std::int64_t> train, test;
+  for (std::size_t i = 0; i < all.pictures.size(); ++i)
+    (held[static_cast<std::size_t>(all.photo[i])] ? test : train).push_back(static_cast<std::int64_t>(i));
+  data.sets.push_back(subset(all, train));
+  data.sets.back().skipped = all.skipped;
+  if (!test.empty()) data.held_out.push_back({data.sets.back(), subset(all, test), "ssim"});
+}
+
+/// Reads, decodes and splits everything the options name. Throws DataError, FileError, ImageError.
+inline TrainingData load_training_data(const TrainingOptions& options, int side, promptiqa::ThreadPool& pool) {
+  std::filesystem::create_directories(options.cache);
+  TrainingData data;
+  for (const std::string& text : options.data) add_dataset(data, options, text, side, pool);
+  if (!options.photos.empty()) add_photographs(data, options, side, pool);
+  return data;
+}
+
+}  // namespace examples

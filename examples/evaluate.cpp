@@ -1,0 +1,214 @@
+// evaluate: how well scores agree with people on whole data sets, under the prompts of the paper's experiments.
+// Surprising choice: all of a run's settings are checked against the sizes of the splits before an image is opened.
+#include <signal.h>
+
+#include <csignal>
+#include <cstdio>
+#include <optional>
+#include <set>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include <promptiqa/data/dataset.hpp>
+#include <promptiqa/data/split.hpp>
+#include <promptiqa/model.hpp>
+#include <promptiqa/prompt/prompt_file.hpp>
+
+#include "common/data_files.hpp"
+#include "common/evaluation_options.hpp"
+#include "common/evaluation_report.hpp"
+#include "common/evaluation_run.hpp"
+#include "common/results.hpp"
+
+namespace {
+
+using namespace examples;
+using promptiqa::Dataset;
+using promptiqa::Split;
+
+volatile std::sig_atomic_t interrupted = 0;
+
+void note(const EvaluateOptions& options, const std::string& text) {
+  if (!options.quiet) std::fprintf(stderr, "evaluate: note: %s\n", printable(text).c_str());
+}
+
+// ---- the data -----------------------------------------------------------------------------------------------------
+
+// A data set with the splits it is measured under.
+struct Measured {
+  DataSource source;
+  Dataset data;
+  std::string split;  // how the splits came about: test, random, all or the file
+  std::vector<Split> splits;
+};
+
+bool has_published_split(const Dataset& data) {
+  return std::any_of(data.items.begin(), data.items.end(), [](const auto& item) { return !item.split.empty(); });
+}
+
+void add_splits(Measured& measured, const EvaluateOptions& options) {
+  const Dataset& data = measured.data;
+  measured.split = !options.split.empty() ? options.split : has_published_split(data) ? "test" : "random";
+  if (measured.split == "test") {
+    measured.splits = {promptiqa::published_split(data)};
+  } else if (measured.split == "all") {
+    Split everything;
+    for (std::size_t i = 0; i < data.items.size(); ++i) everything.test.push_back(static_cast<std::int64_t>(i));
+    measured.splits = {everything};
+  } else if (measured.split == "random") {
+    for (std::uint64_t i = 0; i < options.splits; ++i)
+      measured.splits.push_back(promptiqa::split_by_reference(data, 0.8, options.seed + i));
+  } else {
+    measured.splits = {promptiqa::read_split(measured.split, data)};
+  }
+  const std::size_t largest = *std::max_element(options.prompt_sizes.begin(), options.prompt_sizes.end());
+  for (const Split& split : measured.splits)
+    if (options.prompt_file.empty() && split.train.size() < largest)
+      throw std::runtime_error(data.name + ": --prompt-size asks for " + std::to_string(largest) +
+                               " pairs, the training " + "part has " + std::to_string(split.train.size()) + " images");
+}
+
+std::vector<Measured> read_data(const EvaluateOptions& options) {
+  std::vector<Measured> all;
+  std::set<std::string> names;
+  for (const DataSource& source : options.data) {
+    Measured measured;
+    measured.source = source;
+    measured.data = source.kind == "csv" ? promptiqa::read_csv_dataset(source.path)
+                                         : promptiqa::read_dataset(source.kind, source.path);
+    Dataset& data = measured.data;
+    for (const std::string& notice : data.notices) note(options, notice);
+    if (data.short_side > 0)
+      note(options, source.text + ": pictures are resized for the model directly, not by way of a shorter side of " +
+                        std::to_string(data.short_side) + " pixels");
+    const std::string name = data.name;
+    for (int copy = 2; !names.insert(data.name).second; ++copy) data.name = name + " (" + std::to_string(copy) + ")";
+    add_splits(measured, options);
+    all.push_back(std::move(measured));
+  }
+  return all;
+}
+
+std::vector<FailedImage> failed_images(const std::vector<Measured>& measured, const PictureStore& store) {
+  std::vector<FailedImage> failed;
+  for (const Measured& m : measured)
+    for (const promptiqa::DatasetItem& item : m.data.items)
+      if (store.failed(item.image)) failed.push_back({m.data.name, item.image, store.error(item.image)});
+  return failed;
+}
+
+// ---- the run ------------------------------------------------------------------------------------------------------
+
+Plan make_plan(promptiqa::Context& ctx, const promptiqa::Model<float>& model, const EvaluateOptions& options) {
+  Plan plan{options.sampling, options.prompts,    options.prompt_sizes,    options.repeats,
+            options.seed,     options.attributes, options.near_duplicates, std::nullopt};
+  if (!options.prompt_file.empty()) {
+    plan.prompt = promptiqa::load_prompt(ctx, model, options.prompt_file);
+    plan.samplings = {"file"};
+    plan.sizes = {static_cast<std::size_t>(plan.prompt->size())};
+  }
+  return plan;
+}
+
+nlohmann::ordered_json describe(const EvaluateOptions& options, const std::vector<Measured>& measured,
+                                const std::string& weights, const std::string& weights_id,
+                                const std::string& precision) {
+  nlohmann::ordered_json about = {{"version", PROMPTIQA_VERSION_STRING},
+                                  {"weights", {{"path", weights}, {"id", weights_id}}},
+                                  {"precision", precision},
+                                  {"seed", options.seed}};
+  if (!options.prompt_file.empty()) about["prompt_file"] = options.prompt_file;
+  for (const Measured& m : measured)
+    about["data"].push_back({{"name", m.data.name},
+                             {"source", m.source.text},
+                             {"images", m.data.items.size()},
+                             {"label_type", m.data.label_type == promptiqa::LabelType::mos ? "MOS" : "DMOS"},
+                             {"scale", {m.data.scale_min, m.data.scale_max}},
+                             {"split", m.split},
+                             {"splits", m.splits.size()},
+                             {"train", m.splits[0].train.size()},
+                             {"test", m.splits[0].test.size()}});
+  return about;
+}
+
+int run(const EvaluateOptions& options) {
+  std::optional<OutputFile> json, csv;
+  std::optional<promptiqa::AtomicFile> scores;
+  if (!options.json.empty()) json.emplace(options.json);
+  if (!options.csv.empty()) csv.emplace(options.csv);
+  const auto write_score = [&](const std::string& text) { scores->write(text.data(), text.size()); };
+  if (!options.scores.empty()) {
+    scores.emplace(options.scores);
+    write_score(scores_header);
+  }
+  if (!options.features.empty()) const promptiqa::AtomicFile can_be_written(options.features);
+  const std::vector<Measured> measured = read_data(options);
+
+  std::string notice;
+  const promptiqa::CpuBackend backend = promptiqa::cpu_backend(
+      options.precision == "bf16" ? promptiqa::Precision::bf16 : promptiqa::Precision::fp32, &notice);
+  if (!notice.empty()) note(options, notice);
+  const std::string precision = backend == promptiqa::CpuBackend::avx512_bf16 ? "bf16" : "fp32";
+  promptiqa::Context ctx = promptiqa::Context::cpu(options.threads, backend);
+  const std::string weights =
+      options.weights.empty() ? find_data_file("promptiqa-compact.safetensors", "--weights") : options.weights;
+  const auto model = promptiqa::Model<float>::load(ctx, weights);
+
+  FeatureCache cache(options.features,
+                     {model.weights_id(), model.preprocessing(), precision, model.config().prompt_dim});
+  PictureStore store(
+      ctx, model, cache,
+      {static_cast<std::uint64_t>(options.max_megapixels * 1e6), options.batch, !options.quiet, &interrupted});
+  Evaluation::OnScore on_score;
+  if (scores)
+    on_score = [&](const Setting& setting, const Draw& draw, const ScoredImage& scored) {
+      write_score(score_row(setting, draw, scored));
+    };
+  Evaluation evaluation(ctx, model, store, make_plan(ctx, model, options), on_score);
+  try {
+    for (const Measured& m : measured)
+      for (std::size_t i = 0; i < m.splits.size(); ++i) evaluation.run(m.data, m.splits[i], i);
+  } catch (const Interrupted&) {
+    cache.save();
+    std::fprintf(stderr, "evaluate: interrupted\n");
+    return 130;
+  }
+  cache.save();
+
+  const std::vector<FailedImage> failed = failed_images(measured, store);
+  for (const FailedImage& f : failed) {
+    const bool named = f.error.find(f.image) != std::string::npos;
+    std::fprintf(stderr, "evaluate: %s\n", printable((named ? "" : f.image + ": ") + f.error).c_str());
+    if (scores) write_score(failed_row(f));
+  }
+  if (scores) scores->commit();
+  if (csv) csv->write_all(report_csv(evaluation.measurements()));
+  if (json)
+    json->write_all(report_json(describe(options, measured, weights, model.weights_id(), precision),
+                                evaluation.measurements(), failed));
+  if (!options.quiet && !options.stdout_is_data()) OutputFile("-").write_all(report_table(evaluation.measurements()));
+  if (!failed.empty()) std::fprintf(stderr, "evaluate: images that could not be read: %zu\n", failed.size());
+  return failed.empty() ? 0 : 1;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  EvaluateOptions options;
+  if (const int code = parse_evaluate_options(argc, argv, options); code >= 0) return code;
+  // The first Ctrl-C ends the run after the current batch; the second one ends the program at once.
+  struct sigaction action = {};
+  action.sa_handler = [](int) { interrupted = 1; };
+  action.sa_flags = static_cast<int>(SA_RESETHAND);
+  sigaction(SIGINT, &action, nullptr);
+  sigaction(SIGTERM, &action, nullptr);
+  try {
+    return run(options);
+  } catch (const std::bad_alloc&) {
+    std::fprintf(stderr, "evaluate: not enough memory\n");
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "evaluate: %s\n", error.what());
+  }
+  return 2;
+}

@@ -1,0 +1,99 @@
+// Bodies of make_training_set.
+// Surprising choice: attributes are taken from the cached, resized pictures, because that is all the model will see.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstddef>
+#include <limits>
+#include <numeric>
+#include <utility>
+
+#include <promptiqa/data/training_set.hpp>
+#include <promptiqa/metrics/attributes.hpp>
+
+namespace promptiqa {
+
+PROMPTIQA_INLINE std::vector<float> ranks(std::span<const double> values) {
+  std::vector<std::size_t> order;
+  for (std::size_t i = 0; i < values.size(); ++i)
+    if (!std::isnan(values[i])) order.push_back(i);
+  std::sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return values[a] < values[b]; });
+  std::vector<float> result(values.size(), std::numeric_limits<float>::quiet_NaN());
+  const double last = static_cast<double>(order.size()) - 1;
+  for (std::size_t first = 0, end; first < order.size(); first = end) {
+    end = first + 1;
+    while (end < order.size() && values[order[end]] == values[order[first]]) ++end;
+    const double rank = static_cast<double>(first + end - 1) / 2;  // from 0, the mean of the equal ones
+    for (std::size_t k = first; k < end; ++k) result[order[k]] = last > 0 ? static_cast<float>(rank / last) : 0.5f;
+  }
+  return result;
+}
+
+PROMPTIQA_INLINE std::vector<std::string> image_files(const Dataset& dataset) {
+  std::vector<std::string> files;
+  for (const DatasetItem& item : dataset.items) files.push_back(item.image);
+  return files;
+}
+
+PROMPTIQA_INLINE Image cached_image(const std::shared_ptr<const ImageCache>& images, std::int64_t i) {
+  if (!images || i < 0 || i >= images->size())
+    throw DataError("cached_image: picture " + std::to_string(i) + " is not in the cache");
+  if (!images->usable(i)) throw DataError(images->path() + ": picture " + std::to_string(i) + ": " + images->error(i));
+  const int side = static_cast<int>(images->side());
+  return Image::owning(std::shared_ptr<const void>(images, images->pixels(i)), PixelType::u8, side, side, 3, 0,
+                       ChannelOrder::rgb, images->source(i).file);
+}
+
+PROMPTIQA_INLINE TrainingSet make_training_set(const Dataset& dataset, std::span<const std::int64_t> rows,
+                                               std::shared_ptr<const ImageCache> images, ThreadPool& pool) {
+  constexpr std::array<const char*, 5> names = {"brightness", "contrast", "colourfulness", "sharpness", "noise"};
+  constexpr std::array<double (*)(const Image&), 5> attributes = {brightness, contrast, colourfulness, sharpness,
+                                                                  noise};
+  const auto items = static_cast<std::int64_t>(dataset.items.size());
+  if (!images || images->size() != items)
+    throw DataError(dataset.name + ": the image cache has " + std::to_string(images ? images->size() : 0) +
+                    " pictures, the data set " + std::to_string(items));
+  if (rows.empty()) throw DataError(dataset.name + ": a training set needs at least one picture");
+
+  TrainingSet set;
+  set.name = dataset.name;
+  std::string unusable;
+  for (std::int64_t row : rows) {
+    if (row < 0 || row >= items)
+      throw DataError(dataset.name + ": row " + std::to_string(row) + " is not in the data set (" +
+                      std::to_string(items) + " pictures)");
+    if (images->source(row).file != cache_source(dataset.items[static_cast<std::size_t>(row)].image).file)
+      throw DataError(dataset.name + ": the image cache is of other pictures: row " + std::to_string(row) + " is '" +
+                      images->source(row).file + "' there");
+    if (images->usable(row)) {
+      set.pictures.push_back(row);
+    } else {
+      if (set.skipped.size() < 3) unusable += (unusable.empty() ? "" : "; ") + images->error(row);
+      set.skipped.push_back(row);
+    }
+  }
+  if (set.skipped.size() * 100 > rows.size())
+    throw DataError(dataset.name + ": " + std::to_string(set.skipped.size()) + " of " + std::to_string(rows.size()) +
+                    " pictures cannot be read, more than 1%: " + unusable + (set.skipped.size() > 3 ? "; ..." : ""));
+
+  const std::size_t count = set.pictures.size();
+  LabelColumn score{"score", LabelKind::score, {}};
+  for (std::int64_t row : set.pictures)
+    score.values.push_back(normalised(dataset, dataset.items[static_cast<std::size_t>(row)].score));
+  set.labels.push_back(std::move(score));
+  std::array<std::vector<double>, names.size()> values;
+  for (std::vector<double>& column : values) column.resize(count);
+  pool.parallel_for(static_cast<std::int64_t>(count), [&](std::int64_t i) {
+    const auto at = static_cast<std::size_t>(i);
+    const Image image = cached_image(images, set.pictures[at]);
+    for (std::size_t a = 0; a < values.size(); ++a) values[a][at] = attributes[a](image);
+  });
+  for (std::size_t a = 0; a < values.size(); ++a)
+    set.labels.push_back({names[a], LabelKind::attribute, ranks(values[a])});
+  set.images = std::move(images);
+  return set;
+}
+
+}  // namespace promptiqa

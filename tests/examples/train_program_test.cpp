@@ -1,0 +1,266 @@
+// The program train as a user runs it: data in, weights, log and curve out, signals, and going on after them.
+// Surprising choice: the program is stopped or killed at whatever step it happens to be, and must still end with the very
+// bits of a run that nobody disturbed.
+#include <fcntl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <csignal>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include <nlohmann/json.hpp>
+
+#include <promptiqa/model.hpp>
+
+#include "catch.hpp"
+
+#if defined(PROMPTIQA_TRAIN)
+
+namespace fs = std::filesystem;
+
+namespace {
+
+std::string slurp(const fs::path& path) {
+  std::ifstream file(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+void spill(const fs::path& path, const std::string& text) { std::ofstream(path, std::ios::binary) << text; }
+
+// A folder with forty small pictures, their scores, and the configuration of a model of a few thousand weights.
+struct Workshop {
+  fs::path dir;
+
+  Workshop() {
+    std::string pattern = (fs::temp_directory_path() / "promptiqa_program_XXXXXX").string();
+    REQUIRE(mkdtemp(pattern.data()) != nullptr);
+    dir = pattern;
+    fs::create_directories(dir / "photos");
+    std::string csv = "image,score,camera\n";
+    for (int i = 0; i < 40; ++i) {
+      const std::string name = "photos/p" + std::to_string(100 + i) + ".ppm";
+      std::string picture = "P6\n64 48\n255\n";
+      for (int p = 0; p < 64 * 48; ++p)
+        for (int c = 0; c < 3; ++c)
+          picture += static_cast<char>(30 + 4 * i + (p * (7 + i) + c * 31) % 41 + ((p / 8 + p / 640) % 2 ? 25 : 0));
+      spill(dir / name, picture);
+      csv += name + "," + std::to_string(100 - 2 * i) + ",x\n";
+    }
+    spill(dir / "scores.csv", csv);
+    spill(dir / "tiny.json",
+          R"({"image_size":32,"patch_size":8,"stem":"residual","stem_channels":[8,8,16],"vit_dim":16,"vit_depth":2,
+              "vit_heads":2,"block_heads":2,"taps":[0,1],"num_mals":2,"cnn_channels":[16,16],"cnn_kernels":[3,1],
+              "cnn_pools":[2,1],"prompt_dim":16,"prompt_heads":2,"ip_depth":1,"pf_depth":1,"fuse_depth":1,
+              "class_token":false,"score_token":"learned"})");
+  }
+  ~Workshop() {
+    std::error_code ignored;
+    fs::remove_all(dir, ignored);
+  }
+
+  struct Run {
+    int code;
+    std::string err;
+  };
+  Run command(const std::string& line) const {
+    const int status = std::system(("cd '" + dir.string() + "' && " + line + " >out.txt 2>err.txt </dev/null").c_str());
+    return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, slurp(dir / "err.txt")};
+  }
+  Run train(const std::string& arguments) const { return command("'" PROMPTIQA_TRAIN "' " + arguments); }
+
+  // Starts the program, sends `signal` once the log has `lines` lines, and returns its exit code, or minus the signal
+  // that ended it.
+  int train_until(const std::string& log, int lines, int signal, const std::vector<std::string>& arguments) const {
+    std::vector<std::string> words = {PROMPTIQA_TRAIN};
+    words.insert(words.end(), arguments.begin(), arguments.end());
+    const pid_t child = fork();
+    if (child == 0) {
+      std::vector<char*> argv;
+      for (std::string& word : words) argv.push_back(word.data());
+      argv.push_back(nullptr);
+      const int err = open((dir / "err.txt").c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0666);
+      if (chdir(dir.c_str()) != 0 || err < 0 || dup2(err, STDERR_FILENO) < 0) _exit(99);
+      execv(argv[0], argv.data());
+      _exit(99);
+    }
+    int status = 0;
+    for (int i = 0; i < 6000; ++i) {  // a minute at most
+      const std::string text = slurp(dir / log);
+      if (std::count(text.begin(), text.end(), '\n') >= lines) break;
+      if (waitpid(child, &status, WNOHANG) == child) return WIFEXITED(status) ? 1000 + WEXITSTATUS(status) : -1000;
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    }
+    kill(child, signal);
+    waitpid(child, &status, 0);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
+  }
+};
+
+const std::string small = "--group-size 5 --groups 2 --warmup 4 --threads 1 --seed 3 ";
+const std::string tiny = small + "--config tiny.json --dtype f32 ";
+
+std::vector<std::string> words_of(const std::string& text) {
+  std::vector<std::string> words;
+  std::string word;
+  for (char c : text + " ")
+    if (c != ' ')
+      word += c;
+    else if (!word.empty())
+      words.push_back(word), word.clear();
+  return words;
+}
+
+// The lines of a log without the times.
+std::vector<nlohmann::json> steps_of(const fs::path& log) {
+  std::vector<nlohmann::json> steps;
+  std::ifstream file(log);
+  for (std::string line; std::getline(file, line);) {
+    nlohmann::json j = nlohmann::json::parse(line);
+    if (j.contains("validation")) continue;
+    j.erase("seconds");
+    steps.push_back(j);
+  }
+  return steps;
+}
+
+}  // namespace
+
+TEST_CASE("a CSV of scores becomes weights, a log and a curve", "[train]") {
+  const Workshop shop;
+  const auto run = shop.train(tiny + "--data csv:scores.csv --steps 12 --out w.safetensors --log l.jsonl --curve c.html --validate 60");
+  INFO(run.err);
+  REQUIRE(run.code == 0);
+  CHECK_THAT(run.err, ContainsSubstring("camera"));  // a column nobody asked for
+  CHECK_THAT(run.err, ContainsSubstring("32 pictures in 1 set") && ContainsSubstring("validation at step 12") &&
+                          ContainsSubstring("8 pictures: SROCC"));
+  promptiqa::Context ctx = promptiqa::Context::cpu(1);
+  const auto model = promptiqa::Model<float>::load(ctx, (shop.dir / "w.safetensors").string());
+  CHECK(model.config().prompt_dim == 16);
+  CHECK(model.config().score_token == "learned");
+  const auto steps = steps_of(shop.dir / "l.jsonl");
+  REQUIRE(steps.size() == 12);
+  CHECK(steps[11].at("step") == 12);
+  CHECK(steps[11].at("images") == 10);
+  CHECK(steps[0].at("prompt_loss").get<double>() > 0);
+  const std::string page = slurp(shop.dir / "c.html");
+  CHECK_THAT(page, ContainsSubstring("<svg") && ContainsSubstring("prompt loss") && ContainsSubstring("</html>"));
+  CHECK(page.find("http") == std::string::npos);  // needs nothing from elsewhere
+  CHECK(fs::exists(shop.dir / "w.safetensors.checkpoint"));
+  CHECK(fs::exists(shop.dir / "w.safetensors.cache/scores-split.csv"));
+}
+
+TEST_CASE("photographs alone are enough", "[train]") {
+  const Workshop shop;
+  const auto run = shop.train(small + "--config tiny.json --photos photos --versions 4 --epochs 0.5 --out w.safetensors --log l.jsonl --validate 60");
+  INFO(run.err);
+  REQUIRE(run.code == 0);
+  CHECK_THAT(run.err, ContainsSubstring("144 pictures in 1 set") && ContainsSubstring("photographs ssim, 16 pictures"));
+  CHECK(steps_of(shop.dir / "l.jsonl").size() == 8);  // half of 144 pictures, 10 a step
+  promptiqa::Context ctx = promptiqa::Context::cpu(1);
+  CHECK_NOTHROW(promptiqa::Model<float>::load(ctx, (shop.dir / "w.safetensors").string()));
+}
+
+TEST_CASE("a run that is stopped or killed ends with the same bits as one that is not", "[train]") {
+  const Workshop shop;
+  const std::string common = tiny + "--data csv:scores.csv --steps 250 --cache cache ";
+  REQUIRE(shop.train(common + "--out whole.safetensors --log whole.jsonl").code == 0);
+  const auto whole = steps_of(shop.dir / "whole.jsonl");
+  REQUIRE(whole.size() == 250);
+
+  const std::string arguments = common + "--out w.safetensors --log l.jsonl --checkpoint-minutes 0.001 ";
+  CHECK(shop.train_until("l.jsonl", 20, SIGTERM, words_of(arguments)) == 128 + SIGTERM);
+  const std::string message = slurp(shop.dir / "err.txt");
+  CHECK_THAT(message, ContainsSubstring("stopped by SIGTERM after step") && ContainsSubstring("w.safetensors.checkpoint"));
+  CHECK(fs::exists(shop.dir / "w.safetensors"));
+  CHECK(shop.train_until("l.jsonl", 60, SIGKILL, words_of(arguments + "--resume")) == -SIGKILL);
+  CHECK(shop.train_until("l.jsonl", 100, SIGINT, words_of(arguments + "--resume")) == 128 + SIGINT);
+  const auto last = shop.train(arguments + "--resume");
+  INFO(last.err);
+  REQUIRE(last.code == 0);
+  CHECK_THAT(last.err, ContainsSubstring("continuing after step"));
+  CHECK(steps_of(shop.dir / "l.jsonl") == whole);
+  // The metadata differ in the minutes; the tensors must not.
+  const auto tensors = [&](const char* name) {
+    promptiqa::Context ctx = promptiqa::Context::cpu(1);
+    return promptiqa::Model<float>::load(ctx, (shop.dir / name).string()).weights_id();
+  };
+  CHECK(tensors("w.safetensors") == tensors("whole.safetensors"));
+}
+
+TEST_CASE("a checkpoint is neither missed nor overwritten by accident", "[train]") {
+  const Workshop shop;
+  const std::string arguments = tiny + "--data csv:scores.csv --steps 3 --out w.safetensors ";
+  auto run = shop.train(arguments + "--resume");
+  CHECK(run.code == 2);
+  CHECK_THAT(run.err, ContainsSubstring("no checkpoint"));
+  REQUIRE(shop.train(arguments).code == 0);
+  run = shop.train(arguments);
+  CHECK(run.code == 2);
+  CHECK_THAT(run.err, ContainsSubstring("--resume") && ContainsSubstring("--restart"));
+  CHECK(shop.train(arguments + "--restart").code == 0);
+  run = shop.train(arguments + "--resume --requirements 2");
+  CHECK(run.code == 2);
+  CHECK_THAT(run.err, ContainsSubstring("another run: its requirements: 3, here: 2"));
+}
+
+TEST_CASE("bad input is refused with a reason", "[train]") {
+  const Workshop shop;
+  const auto refused = [&](const std::string& arguments, const std::string& why) {
+    const auto run = shop.train(arguments);
+    INFO(arguments << "\n" << run.err);
+    CHECK(run.code == 2);
+    CHECK_THAT(run.err + slurp(shop.dir / "out.txt"), ContainsSubstring(why));
+    CHECK_FALSE(fs::exists(shop.dir / "w.safetensors"));
+  };
+  const std::string rest = tiny + "--out w.safetensors --steps 3 ";
+  refused(rest, "nothing to train on");
+  refused(tiny + "--out w.safetensors --data csv:scores.csv", "--minutes");
+  refused(rest + "--data scores.csv", "KIND:DIR");
+  refused(rest + "--data nonsense:photos", "nonsense");
+  refused(rest + "--data csv:gone.csv", "gone.csv");
+  refused(small + "--out w.safetensors --steps 3 --data csv:scores.csv --config gone.json", "gone.json");
+  refused(rest + "--data csv:scores.csv --init gone.safetensors", "gone.safetensors");
+  refused(rest + "--data csv:scores.csv --lr 7", "learning rate");
+  refused(rest + "--data csv:scores.csv --flips 1.5", "flip_probability");
+  refused(rest + "--data csv:scores.csv --log w.safetensors", "same file");
+  refused(tiny + "--out nowhere/w.safetensors --steps 3 --data csv:scores.csv", "nowhere");
+  spill(shop.dir / "nan.csv", "image,score\nphotos/p100.ppm,nan\nphotos/p101.ppm,1\n");
+  refused(rest + "--data csv:nan.csv", "nan.csv");
+  fs::resize_file(shop.dir / "photos/p105.ppm", 100);  // one of forty is more than 1%
+  refused(rest + "--data csv:scores.csv", "more than 1%");
+}
+
+#if defined(PROMPTIQA_MPIRUN)
+TEST_CASE("two ranks have the losses of one process with twice the shards", "[train][mpi]") {
+  const Workshop shop;
+  const std::string common = tiny + "--data csv:scores.csv --cache cache --steps 6 ";
+  REQUIRE(shop.train(common + "--shards 2 --out one.safetensors --log one.jsonl").code == 0);
+  const auto run = shop.command("'" PROMPTIQA_MPIRUN "' --allow-run-as-root --oversubscribe -np 2 '" PROMPTIQA_TRAIN "' " + common +
+                                "--shards 2 --out two.safetensors --log two.jsonl");
+  INFO(run.err);
+  REQUIRE(run.code == 0);
+  const auto one = steps_of(shop.dir / "one.jsonl"), two = steps_of(shop.dir / "two.jsonl");
+  REQUIRE(one.size() == 6);
+  REQUIRE(two.size() == 6);
+  for (std::size_t i = 0; i < 6; ++i)
+    for (const char* key : {"prompt_loss", "auxiliary_loss", "gradient_norm"}) {
+      INFO(key << " of step " << i + 1);
+      // One sum of two gradients either way: the same numbers, added in the same order.
+      CHECK(one[i].at(key).get<double>() == Approx(two[i].at(key).get<double>()).epsilon(1e-6));
+    }
+  const auto failed = shop.command("'" PROMPTIQA_MPIRUN "' --allow-run-as-root --oversubscribe -np 2 '" PROMPTIQA_TRAIN "' " + common +
+                                   "--out two.safetensors --restart --shards 3");
+  CHECK(failed.code != 0);
+  CHECK_THAT(failed.err, ContainsSubstring("3 shards"));
+}
+#endif
+
+#endif  // PROMPTIQA_TRAIN
