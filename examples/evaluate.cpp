@@ -146,10 +146,9 @@ int run(const EvaluateOptions& options) {
   const std::vector<Measured> measured = read_data(options);
 
   std::string notice;
-  const promptiqa::CpuBackend backend = promptiqa::cpu_backend(
-      options.precision == "bf16" ? promptiqa::Precision::bf16 : promptiqa::Precision::fp32, &notice);
+  const promptiqa::CpuBackend backend = promptiqa::cpu_backend(precision_named(options.precision), &notice);
   if (!notice.empty()) note(options, notice);
-  const std::string precision = backend == promptiqa::CpuBackend::avx512_bf16 ? "bf16" : "fp32";
+  const std::string precision = notice.empty() ? options.precision : "fp32";
   promptiqa::Context ctx = promptiqa::Context::cpu(options.threads, backend);
   const std::string weights =
       options.weights.empty() ? find_data_file("promptiqa-compact.safetensors", "--weights") : options.weights;

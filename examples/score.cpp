@@ -231,8 +231,8 @@ int run(const ScoreOptions& options) {
   check_writable(options.save_prompt);
 
   std::string notice;
-  const auto precision = options.precision == "bf16" ? promptiqa::Precision::bf16 : promptiqa::Precision::fp32;
-  Context ctx = Context::cpu(options.threads, promptiqa::cpu_backend(precision, &notice));
+  const promptiqa::CpuBackend backend = promptiqa::cpu_backend(precision_named(options.precision), &notice);
+  Context ctx = Context::cpu(options.threads, backend);
   if (!notice.empty() && !options.quiet) std::fprintf(stderr, "score: %s\n", notice.c_str());
   const std::string weights =
       options.weights.empty() ? find_data_file("promptiqa-compact.safetensors", "--weights") : options.weights;

@@ -1,9 +1,9 @@
 // train: data sets and photographs in, weights out.
-// Surprising choice: the weights file is replaced at every checkpoint, so whatever ends the run, the last averaged weights
-// are there to be used.
+// Surprising choice: the weights file is replaced at every checkpoint, so whatever ends the run, the last averaged
+// weights are there to be used.
+#include <cmath>
 #include <csignal>
 #include <cstdio>
-#include <cmath>
 #include <fstream>
 #include <new>
 #include <optional>
@@ -88,14 +88,17 @@ int run(TrainingOptions& options, promptiqa::Communicator& ranks) {
   Model model = initial_model(ctx, options);
   // Rank 0 makes the caches, the others find them.
   if (ranks.rank() != 0) wait_for_all(ranks);
-  TrainingData data = load_training_data(options, static_cast<int>(model.config().image_size), ctx.pool());
+  TrainingData data = load_training_data(options, static_cast<int>(model.config().image_size), ctx.pool(),
+                                         [] { return interrupted != 0; });
   if (ranks.rank() == 0) wait_for_all(ranks);
   for (const std::string& text : data.notices) note(options, text);
   if (options.epochs > 0) {
     double pictures = 0;
     for (const auto& set : data.sets) pictures += static_cast<double>(set.pictures.size());
-    const double step = static_cast<double>(options.trainer.groups * options.trainer.shards * options.trainer.sampler.group_size);
-    options.trainer.steps = std::max<std::int64_t>(1, static_cast<std::int64_t>(std::ceil(options.epochs * pictures / step)));
+    const double step =
+        static_cast<double>(options.trainer.groups * options.trainer.shards * options.trainer.sampler.group_size);
+    options.trainer.steps =
+        std::max<std::int64_t>(1, static_cast<std::int64_t>(std::ceil(options.epochs * pictures / step)));
   }
 
   promptiqa::Trainer trainer(ctx, std::move(model), data.sets, options.trainer, &ranks);
@@ -106,19 +109,21 @@ int run(TrainingOptions& options, promptiqa::Communicator& ranks) {
   TrainingLog log(options.log, options.resume ? trainer.steps_taken() : -1);
   TrainingProgress progress(!options.quiet);
   std::size_t parameters = 0;
-  for (const auto& parameter : trainer.model().parameters()) parameters += static_cast<std::size_t>(parameter.value.numel());
-  progress.print("train: " + std::to_string(parameters) + " parameters, " + std::to_string(trainer.sampler().picture_count()) +
-                 " pictures in " + std::to_string(data.sets.size()) + (data.sets.size() == 1 ? " set, " : " sets, ") +
+  for (const auto& parameter : trainer.model().parameters())
+    parameters += static_cast<std::size_t>(parameter.value.numel());
+  progress.print("train: " + std::to_string(parameters) + " parameters, " +
+                 std::to_string(trainer.sampler().picture_count()) + " pictures in " +
+                 std::to_string(data.sets.size()) + (data.sets.size() == 1 ? " set, " : " sets, ") +
                  std::to_string(trainer.sampler().labels().size()) + " labels, " + std::to_string(ctx.pool().size()) +
                  " threads, " + ctx.kernels<float>().name +
                  (ranks.size() > 1 ? ", " + std::to_string(ranks.size()) + " ranks" : ""));
 
   const auto write_weights = [&] {
-    trainer.averaged_model().save(options.out, weights_type(options.dtype),
-                                  {{"training", "steps " + std::to_string(trainer.steps_taken()) + ", images " +
-                                                    std::to_string(trainer.images_seen()) + ", " +
-                                                    minutes_text(trainer.seconds()) + ", seed " +
-                                                    std::to_string(options.trainer.seed)}});
+    trainer.averaged_model().save(
+        options.out, weights_type(options.dtype),
+        {{"training", "steps " + std::to_string(trainer.steps_taken()) + ", images " +
+                          std::to_string(trainer.images_seen()) + ", " + minutes_text(trainer.seconds()) + ", seed " +
+                          std::to_string(options.trainer.seed)}});
   };
   const auto write_page = [&] {
     if (!options.curve.empty()) write_curve(options.curve, log, "Training of " + options.out);
@@ -144,10 +149,10 @@ int run(TrainingOptions& options, promptiqa::Communicator& ranks) {
         const promptiqa::Validation v =
             promptiqa::validate(ctx, averaged, held.prompts, held.test, held.label, options.validation_images, pairs);
         log.add(v, trainer.steps_taken(), trainer.seconds() / 60);
-        progress.print("validation at step " + std::to_string(trainer.steps_taken()) + ", " + minutes_text(trainer.seconds()) +
-                       ": " + v.set + " " + v.label + ", " + std::to_string(v.images) + " pictures: SROCC " +
-                       rounded_text(v.srocc, 4) + ", prompt inverted " + rounded_text(v.srocc_inverted, 4) + ", PLCC " +
-                       rounded_text(v.plcc, 4));
+        progress.print("validation at step " + std::to_string(trainer.steps_taken()) + ", " +
+                       minutes_text(trainer.seconds()) + ": " + v.set + " " + v.label + ", " +
+                       std::to_string(v.images) + " pictures: SROCC " + rounded_text(v.srocc, 4) +
+                       ", prompt inverted " + rounded_text(v.srocc_inverted, 4) + ", PLCC " + rounded_text(v.plcc, 4));
       }
       write_page();
     };
@@ -199,7 +204,9 @@ int main(int argc, char** argv) {
     std::fprintf(stderr, "train: %s\n", error.what());
   }
 #if defined(PROMPTIQA_MPI)
-  if (ranks.size() > 1) promptiqa::MpiCommunicator::abort(2);  // the others wait for this rank and would wait for ever
+  if (ranks.size() > 1)
+    promptiqa::MpiCommunicator::abort(interrupted ? 128 + interrupted
+                                                  : 2);  // the others wait for this rank and would wait for ever
 #endif
-  return 2;
+  return interrupted ? 128 + interrupted : 2;
 }

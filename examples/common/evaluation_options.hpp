@@ -16,6 +16,7 @@
 #include <promptiqa/version.hpp>
 
 #include "evaluation.hpp"
+#include "precision.hpp"
 
 namespace examples {
 
@@ -172,10 +173,10 @@ inline int parse_evaluate_options(int argc, char** argv, EvaluateOptions& option
       ->check(CLI::Range(1, 1024))
       ->group("Limits");
   app.add_option("--precision", options.precision,
-                 "fp32, or bf16: matrix products of bfloat16 operands,\nfaster on processors with "
-                 "AVX512_BF16.\nDefault: fp32")
+                 "fp32; bf16: matrix products of bfloat16 operands,\nfaster on processors with AVX512_BF16; int8: weights as\n"
+                 "8-bit integers, faster still, with AVX512_VNNI.\nDefault: fp32")
       ->type_name("P")
-      ->check(CLI::IsMember({"fp32", "bf16"}))
+      ->check(CLI::IsMember(precision_names()))
       ->group("Limits");
   app.add_option("--batch", options.batch, "Images in the model at a time. Default: 16")
       ->type_name("N")

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <string>
 #include <utility>
@@ -32,7 +33,27 @@ struct TrainingData {
   std::vector<std::string> notices;
 };
 
-/// Splits "kind:path"; a bare path that ends in .csv is one of kind csv.
+/// Shows how far the pictures are prepared and ends the work, by an exception, when `stop` says so.
+class PreparationProgress {
+ public:
+  /// `what` is being prepared: a line where no bar can be shown.
+  PreparationProgress(const std::string& what, std::size_t total, const TrainingOptions& options,
+                      std::function<bool()> stop)
+      : bar_(total, !options.quiet), stop_(std::move(stop)) {
+    if (!options.quiet) std::fprintf(stderr, "train: %s\n", what.c_str());
+  }
+  void operator()(std::int64_t done) {
+    if (stop_())
+      throw promptiqa::TrainingError("stopped by a signal while pictures were prepared; nothing was trained");
+    bar_.update(static_cast<std::size_t>(done));
+  }
+
+ private:
+  ProgressBar bar_;
+  std::function<bool()> stop_;
+};
+
+/// Reads what "KIND:DIR" or "csv:FILE" names.
 inline promptiqa::Dataset read_named_dataset(const std::string& text) {
   const std::size_t colon = text.find(':');
   if (colon == std::string::npos || colon + 1 == text.size())
@@ -42,7 +63,7 @@ inline promptiqa::Dataset read_named_dataset(const std::string& text) {
 }
 
 inline void add_dataset(TrainingData& data, const TrainingOptions& options, const std::string& text, int side,
-                        promptiqa::ThreadPool& pool) {
+                        promptiqa::ThreadPool& pool, const std::function<bool()>& stop) {
   using namespace promptiqa;
   const Dataset dataset = read_named_dataset(text);
   for (const TrainingSet& other : data.sets)
@@ -52,12 +73,14 @@ inline void add_dataset(TrainingData& data, const TrainingOptions& options, cons
   const std::vector<std::string> files = image_files(dataset);
   std::shared_ptr<const ImageCache> cache;
   {
-    ProgressBar bar(files.size(), !options.quiet);
+    PreparationProgress progress(dataset.name + ": " + std::to_string(files.size()) + " pictures", files.size(),
+                                 options, stop);
     cache = ImageCache::build_or_open(stem + ".cache", files, {side, dataset.short_side}, pool,
-                                      [&](std::int64_t done, std::int64_t) { bar.update(static_cast<std::size_t>(done)); });
+                                      [&](std::int64_t done, std::int64_t) { progress(done); });
   }
   const auto has_split = [&](const char* name) {
-    return std::any_of(dataset.items.begin(), dataset.items.end(), [&](const DatasetItem& item) { return item.split == name; });
+    return std::any_of(dataset.items.begin(), dataset.items.end(),
+                       [&](const DatasetItem& item) { return item.split == name; });
   };
   const bool published = has_split("test") || has_split("testing");
   const Split split = published ? published_split(dataset) : split_by_reference(dataset, 0.8, options.trainer.seed);
@@ -67,7 +90,8 @@ inline void add_dataset(TrainingData& data, const TrainingOptions& options, cons
 }
 
 /// Distorted versions of the photographs; a tenth of the photographs, at least one, is held out.
-inline void add_photographs(TrainingData& data, const TrainingOptions& options, int side, promptiqa::ThreadPool& pool) {
+inline void add_photographs(TrainingData& data, const TrainingOptions& options, int side, promptiqa::ThreadPool& pool,
+                            const std::function<bool()>& stop) {
   using namespace promptiqa;
   const std::vector<std::string> photographs = find_photographs(options.photos);
   SynthesisOptions synthesis;
@@ -76,9 +100,11 @@ inline void add_photographs(TrainingData& data, const TrainingOptions& options, 
   const std::string cache = options.cache + "/photographs-" + std::to_string(side) + ".cache";
   TrainingSet all;
   {
-    ProgressBar bar(photographs.size(), !options.quiet);
-    all = synthesise(photographs, cache, synthesis, pool,
-                     [&](std::int64_t done, std::int64_t) { bar.update(static_cast<std::size_t>(done)); });
+    PreparationProgress progress(std::to_string(photographs.size()) + " photographs in " +
+                                     std::to_string(options.versions) +
+                                     " versions each; the first time this takes a while",
+                                 photographs.size(), options, stop);
+    all = synthesise(photographs, cache, synthesis, pool, [&](std::int64_t done, std::int64_t) { progress(done); });
   }
   all.name = "photographs";
   // By the photograph: versions of one must not lie on both sides.
@@ -86,7 +112,8 @@ inline void add_photographs(TrainingData& data, const TrainingOptions& options, 
   const auto count = static_cast<std::int64_t>(photographs.size());
   std::vector<bool> held(photographs.size(), false);
   if (count > 1)
-    for (std::int64_t i : random.distinct(count, std::max<std::int64_t>(1, count / 10))) held[static_cast<std::size_t>(i)] = true;
+    for (std::int64_t i : random.distinct(count, std::max<std::int64_t>(1, count / 10)))
+      held[static_cast<std::size_t>(i)] = true;
   std::vector<std::int64_t> train, test;
   for (std::size_t i = 0; i < all.pictures.size(); ++i)
     (held[static_cast<std::size_t>(all.photo[i])] ? test : train).push_back(static_cast<std::int64_t>(i));
@@ -95,12 +122,14 @@ inline void add_photographs(TrainingData& data, const TrainingOptions& options, 
   if (!test.empty()) data.held_out.push_back({data.sets.back(), subset(all, test), "ssim"});
 }
 
-/// Reads, decodes and splits everything the options name. Throws DataError, FileError, ImageError.
-inline TrainingData load_training_data(const TrainingOptions& options, int side, promptiqa::ThreadPool& pool) {
+/// Reads, decodes and splits everything the options name; `stop` is asked now and then. Throws DataError, FileError,
+/// ImageError, and TrainingError when stopped.
+inline TrainingData load_training_data(const TrainingOptions& options, int side, promptiqa::ThreadPool& pool,
+                                       const std::function<bool()>& stop) {
   std::filesystem::create_directories(options.cache);
   TrainingData data;
-  for (const std::string& text : options.data) add_dataset(data, options, text, side, pool);
-  if (!options.photos.empty()) add_photographs(data, options, side, pool);
+  for (const std::string& text : options.data) add_dataset(data, options, text, side, pool, stop);
+  if (!options.photos.empty()) add_photographs(data, options, side, pool, stop);
   return data;
 }
 

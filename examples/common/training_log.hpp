@@ -1,6 +1,6 @@
 // The history of a training run: a JSON line for each step and validation, in a file and in memory.
-// Surprising choice: a resumed run drops the lines of steps that its checkpoint does not know, because they are about to
-// be taken again.
+// Surprising choice: a resumed run drops the lines of steps that its checkpoint does not know, because they are about
+// to be taken again.
 #pragma once
 
 #include <cstdio>
@@ -37,7 +37,9 @@ class TrainingLog {
       std::ifstream old(path_);
       for (std::string line; std::getline(old, line);) {
         const nlohmann::json j = nlohmann::json::parse(line, nullptr, false);
-        if (!j.is_object() || !j.contains("step") || !j["step"].is_number_integer() || j["step"].get<std::int64_t>() > resumed_at) continue;
+        if (!j.is_object() || !j.contains("step") || !j["step"].is_number_integer() ||
+            j["step"].get<std::int64_t>() > resumed_at)
+          continue;
         remember(j);
         kept += line + "\n";
       }
@@ -96,7 +98,8 @@ class TrainingLog {
     };
     const auto step = static_cast<std::int64_t>(number("step"));
     if (j.contains("validation"))
-      validations_.push_back({step, j["validation"].is_string() ? j["validation"].template get<std::string>() : std::string(),
+      validations_.push_back({step,
+                              j["validation"].is_string() ? j["validation"].template get<std::string>() : std::string(),
                               number("srocc"), number("srocc_inverted")});
     else
       steps_.push_back({step, number("prompt_loss"), number("auxiliary_loss"), number("learning_rate")});

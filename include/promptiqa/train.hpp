@@ -1,4 +1,5 @@
 // Everything that trains a model: sampler, augmentation, objective, optimiser, averaged weights, trainer, validation.
+// Opt-in like data.hpp: header-only use needs stb_image.
 // Surprising choice: MPI is not among it; programs that run on several ranks include train/mpi_communicator.hpp.
 #pragma once
 

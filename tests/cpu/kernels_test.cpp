@@ -699,7 +699,8 @@ TEMPLATE_TEST_CASE("every kernel table is complete and named", "[cpu]", float, d
         table.avg_pool2d && table.avg_pool2d_backward && table.unary && table.unary_backward && table.binary &&
         table.reduce_sum && table.column_sum && table.expand && table.permute && table.copy_rows &&
         table.index_select && table.index_select_backward && table.dropout && table.l1_loss &&
-        table.l1_loss_backward && table.fill && table.add_in_place && table.adam_step && table.sum_of_squares && table.lerp;
+        table.l1_loss_backward && table.fill && table.add_in_place && table.adam_step && table.sum_of_squares &&
+        table.lerp;
     CHECK(complete);
   }
 }

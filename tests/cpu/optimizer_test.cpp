@@ -26,13 +26,16 @@ TEMPLATE_TEST_CASE("adam's step, coupled and decoupled", "[cpu]", float, double)
       for (int64_t n : sizes_with_threads()) {
         const std::vector<T> start = random_values<T>(n, 1);
         std::vector<std::vector<T>> gradients;
-        for (unsigned step = 0; step < 3; ++step) gradients.push_back(random_values<T>(n, 2 + step, step == 1 ? 1e-3 : 1));
+        for (unsigned step = 0; step < 3; ++step)
+          gradients.push_back(random_values<T>(n, 2 + step, step == 1 ? 1e-3 : 1));
         for (std::vector<T>& g : gradients) g[0] = T(0);  // a parameter without gradient: v stays 0
         std::vector<Real> p = widened(start), m(start.size()), v(start.size());
         for (int step = 1; step <= 3; ++step) {
-          const Real c1 = static_cast<T>(1 - std::pow(Real(beta1), step)), c2 = static_cast<T>(1 - std::pow(Real(beta2), step));
+          const Real c1 = static_cast<T>(1 - std::pow(Real(beta1), step)),
+                     c2 = static_cast<T>(1 - std::pow(Real(beta2), step));
           for (std::size_t i = 0; i < p.size(); ++i) {
-            const Real g = Real(scale) * gradients[static_cast<std::size_t>(step - 1)][i] + (decoupled ? 0 : decay * p[i]);
+            const Real g =
+                Real(scale) * gradients[static_cast<std::size_t>(step - 1)][i] + (decoupled ? 0 : decay * p[i]);
             m[i] = beta1 * m[i] + (1 - Real(beta1)) * g;
             v[i] = beta2 * v[i] + (1 - Real(beta2)) * g * g;
             if (decoupled) p[i] -= Real(rate) * decay * p[i];
@@ -48,7 +51,8 @@ TEMPLATE_TEST_CASE("adam's step, coupled and decoupled", "[cpu]", float, double)
               for (int step = 1; step <= 3; ++step) {
                 AdamStepArgs<T> args = {};
                 args.count = n;
-                args.learning_rate = rate, args.beta1 = beta1, args.beta2 = beta2, args.eps = eps, args.weight_decay = decay;
+                args.learning_rate = rate, args.beta1 = beta1, args.beta2 = beta2, args.eps = eps,
+                args.weight_decay = decay;
                 args.decoupled = decoupled;
                 args.correction1 = static_cast<T>(1 - std::pow(Real(beta1), step));
                 args.correction2 = static_cast<T>(1 - std::pow(Real(beta2), step));
@@ -85,7 +89,8 @@ TEMPLATE_TEST_CASE("adam's step over twenty orders of magnitude", "[cpu]", float
     for (std::size_t i = 0; i < parameter.size(); ++i) {
       INFO("gradient " << gradient[i]);
       // sqrt to two units, the division and the squares to half a unit each.
-      CHECK(std::abs(static_cast<double>(parameter[i]) + 1) <= 4 * static_cast<double>(std::numeric_limits<T>::epsilon()));
+      CHECK(std::abs(static_cast<double>(parameter[i]) + 1) <=
+            4 * static_cast<double>(std::numeric_limits<T>::epsilon()));
     }
   }
 }

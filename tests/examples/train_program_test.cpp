@@ -1,6 +1,6 @@
 // The program train as a user runs it: data in, weights, log and curve out, signals, and going on after them.
-// Surprising choice: the program is stopped or killed at whatever step it happens to be, and must still end with the very
-// bits of a run that nobody disturbed.
+// Surprising choice: the program is stopped or killed at whatever step it happens to be, and must still end with the
+// very bits of a run that nobody disturbed.
 #include <fcntl.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -135,7 +135,8 @@ std::vector<nlohmann::json> steps_of(const fs::path& log) {
 
 TEST_CASE("a CSV of scores becomes weights, a log and a curve", "[train]") {
   const Workshop shop;
-  const auto run = shop.train(tiny + "--data csv:scores.csv --steps 12 --out w.safetensors --log l.jsonl --curve c.html --validate 60");
+  const auto run = shop.train(
+      tiny + "--data csv:scores.csv --steps 12 --out w.safetensors --log l.jsonl --curve c.html --validate 60");
   INFO(run.err);
   REQUIRE(run.code == 0);
   CHECK_THAT(run.err, ContainsSubstring("camera"));  // a column nobody asked for
@@ -159,7 +160,9 @@ TEST_CASE("a CSV of scores becomes weights, a log and a curve", "[train]") {
 
 TEST_CASE("photographs alone are enough", "[train]") {
   const Workshop shop;
-  const auto run = shop.train(small + "--config tiny.json --photos photos --versions 4 --epochs 0.5 --out w.safetensors --log l.jsonl --validate 60");
+  const auto run = shop.train(
+      small +
+      "--config tiny.json --photos photos --versions 4 --epochs 0.5 --out w.safetensors --log l.jsonl --validate 60");
   INFO(run.err);
   REQUIRE(run.code == 0);
   CHECK_THAT(run.err, ContainsSubstring("144 pictures in 1 set") && ContainsSubstring("photographs ssim, 16 pictures"));
@@ -178,10 +181,12 @@ TEST_CASE("a run that is stopped or killed ends with the same bits as one that i
   const std::string arguments = common + "--out w.safetensors --log l.jsonl --checkpoint-minutes 0.001 ";
   CHECK(shop.train_until("l.jsonl", 20, SIGTERM, words_of(arguments)) == 128 + SIGTERM);
   const std::string message = slurp(shop.dir / "err.txt");
-  CHECK_THAT(message, ContainsSubstring("stopped by SIGTERM after step") && ContainsSubstring("w.safetensors.checkpoint"));
+  CHECK_THAT(message,
+             ContainsSubstring("stopped by SIGTERM after step") && ContainsSubstring("w.safetensors.checkpoint"));
   CHECK(fs::exists(shop.dir / "w.safetensors"));
   CHECK(shop.train_until("l.jsonl", 60, SIGKILL, words_of(arguments + "--resume")) == -SIGKILL);
   CHECK(shop.train_until("l.jsonl", 100, SIGINT, words_of(arguments + "--resume")) == 128 + SIGINT);
+  CHECK_THAT(slurp(shop.dir / "err.txt"), ContainsSubstring("continuing after step"));
   const auto last = shop.train(arguments + "--resume");
   INFO(last.err);
   REQUIRE(last.code == 0);
@@ -243,8 +248,9 @@ TEST_CASE("two ranks have the losses of one process with twice the shards", "[tr
   const Workshop shop;
   const std::string common = tiny + "--data csv:scores.csv --cache cache --steps 6 ";
   REQUIRE(shop.train(common + "--shards 2 --out one.safetensors --log one.jsonl").code == 0);
-  const auto run = shop.command("'" PROMPTIQA_MPIRUN "' --allow-run-as-root --oversubscribe -np 2 '" PROMPTIQA_TRAIN "' " + common +
-                                "--shards 2 --out two.safetensors --log two.jsonl");
+  const auto run =
+      shop.command("'" PROMPTIQA_MPIRUN "' --allow-run-as-root --oversubscribe -np 2 '" PROMPTIQA_TRAIN "' " + common +
+                   "--shards 2 --out two.safetensors --log two.jsonl");
   INFO(run.err);
   REQUIRE(run.code == 0);
   const auto one = steps_of(shop.dir / "one.jsonl"), two = steps_of(shop.dir / "two.jsonl");
@@ -256,8 +262,9 @@ TEST_CASE("two ranks have the losses of one process with twice the shards", "[tr
       // One sum of two gradients either way: the same numbers, added in the same order.
       CHECK(one[i].at(key).get<double>() == Approx(two[i].at(key).get<double>()).epsilon(1e-6));
     }
-  const auto failed = shop.command("'" PROMPTIQA_MPIRUN "' --allow-run-as-root --oversubscribe -np 2 '" PROMPTIQA_TRAIN "' " + common +
-                                   "--out two.safetensors --restart --shards 3");
+  const auto failed =
+      shop.command("'" PROMPTIQA_MPIRUN "' --allow-run-as-root --oversubscribe -np 2 '" PROMPTIQA_TRAIN "' " + common +
+                   "--out two.safetensors --restart --shards 3");
   CHECK(failed.code != 0);
   CHECK_THAT(failed.err, ContainsSubstring("3 shards"));
 }

@@ -110,7 +110,7 @@ TEST_CASE("the recipe's warps keep the order and the range", "[train]") {
   CHECK(std::abs(squeezed - 392) < 95);
   CHECK(least_power < 0.65);  // exp(-0.5) = 0.607
   CHECK(least_power > 0.60);
-  CHECK(most_power > 1.55);   // exp(0.5) = 1.649
+  CHECK(most_power > 1.55);  // exp(0.5) = 1.649
   CHECK(most_power < 1.66);
 }
 

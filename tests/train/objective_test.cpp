@@ -1,6 +1,6 @@
 // The training loss against the definition, the optimiser's groups, clipping, the averaged weights.
-// Surprising choice: the loss of many groups under many requirements at once is compared with one leave-one-out pass for
-// each, in evaluation of the same numbers.
+// Surprising choice: the loss of many groups under many requirements at once is compared with one leave-one-out pass
+// for each, in evaluation of the same numbers.
 #include <promptiqa/core/tape.hpp>
 #include <promptiqa/ops/all.hpp>
 
@@ -64,7 +64,8 @@ TEST_CASE("the batch loss is the weighted mean over groups, requirements and kno
   const AuxiliaryHead head = AuxiliaryHead::create(ctx, config.prompt_dim, sampler, 3);
   CHECK(head.importance == std::vector<float>{3, 1, 1, 1, 1});
   Batch batch = make_batch(ctx, sampler, 4, 5);
-  const BatchLoss loss = batch_loss(ctx, model, head, batch.nchw, BatchTensors::make(ctx, batch.plans, head.importance), 0.5);
+  const BatchLoss loss =
+      batch_loss(ctx, model, head, batch.nchw, BatchTensors::make(ctx, batch.plans, head.importance), 0.5);
 
   Pass<float> pass;
   pass.training = true;
@@ -77,7 +78,8 @@ TEST_CASE("the batch loss is the weighted mean over groups, requirements and kno
       const Tensor<float> scores = ctx.from<float>(Shape{5, 1}, std::span<const float>(plan.scores[r]));
       const Tensor<float> predicted = model.leave_one_out(ctx, own, scores, pass);
       for (std::size_t i = 0; i < 5; ++i)
-        prompt += static_cast<double>(plan.weights[r]) * std::abs(static_cast<double>(predicted.values()[i] - plan.scores[r][i])) / 60;
+        prompt += static_cast<double>(plan.weights[r]) *
+                  std::abs(static_cast<double>(predicted.values()[i] - plan.scores[r][i])) / 60;
     }
     for (std::size_t i = 0; i < 5; ++i)
       for (std::size_t k = 0; k < 5; ++k) {
@@ -85,7 +87,8 @@ TEST_CASE("the batch loss is the weighted mean over groups, requirements and kno
         if (std::isnan(label)) continue;
         double predicted = static_cast<double>(head.bias.values()[k]);
         for (std::size_t m = 0; m < 16; ++m)
-          predicted += static_cast<double>(head.weight.values()[k * 16 + m]) * static_cast<double>(own.values()[i * 16 + m]);
+          predicted +=
+              static_cast<double>(head.weight.values()[k * 16 + m]) * static_cast<double>(own.values()[i * 16 + m]);
         auxiliary += static_cast<double>(head.importance[k]) * std::abs(predicted - label);
         importance += static_cast<double>(head.importance[k]);
       }
@@ -94,7 +97,8 @@ TEST_CASE("the batch loss is the weighted mean over groups, requirements and kno
   CHECK(static_cast<double>(loss.prompt.item()) == Approx(prompt));
   CHECK(static_cast<double>(loss.auxiliary.item()) == Approx(auxiliary / importance));
   CHECK(static_cast<double>(loss.total.item()) == Approx(prompt + 0.5 * auxiliary / importance));
-  const BatchLoss without = batch_loss(ctx, model, head, batch.nchw, BatchTensors::make(ctx, batch.plans, head.importance), 0);
+  const BatchLoss without =
+      batch_loss(ctx, model, head, batch.nchw, BatchTensors::make(ctx, batch.plans, head.importance), 0);
   CHECK(!without.auxiliary);
   CHECK(without.total.item() == without.prompt.item());
 }
@@ -140,7 +144,8 @@ TEST_CASE("Adam finds the bottom of a bowl", "[train]") {
 
 TEST_CASE("the global norm covers all gradients and clipping brings it down", "[train]") {
   Context ctx = Context::cpu(1);
-  const std::vector<Tensor<float>> gradients = {ctx.full<float>(Shape{2, 2}, 3.0f), {}, ctx.full<float>(Shape{4}, 4.0f)};
+  const std::vector<Tensor<float>> gradients = {
+      ctx.full<float>(Shape{2, 2}, 3.0f), {}, ctx.full<float>(Shape{4}, 4.0f)};
   CHECK(global_norm(ctx, gradients) == Approx(10.0));
   CHECK(clipping_scale(10, 2) == Approx(0.2));
   CHECK(clipping_scale(1, 2) == 1.0);
@@ -149,15 +154,18 @@ TEST_CASE("the global norm covers all gradients and clipping brings it down", "[
 
 TEST_CASE("averaged weights follow the model, running statistics too", "[train]") {
   Context ctx = Context::cpu(1);
-  const Model<float> start = Model<float>::create(ctx, tiny_config(), 1), other = Model<float>::create(ctx, tiny_config(), 2);
+  const Model<float> start = Model<float>::create(ctx, tiny_config(), 1),
+                     other = Model<float>::create(ctx, tiny_config(), 2);
   WeightAverage average(ctx, start);
   average.update(ctx, other, 0.9);
   // The first update keeps min(0.9, 2 / 11) of what was there.
-  const std::vector<float> a = state_values(start), b = state_values(other), c = state_values(average.make_model(ctx, start));
+  const std::vector<float> a = state_values(start), b = state_values(other),
+                           c = state_values(average.make_model(ctx, start));
   REQUIRE(a.size() == c.size());
   double worst = 0;
   for (std::size_t i = 0; i < a.size(); ++i)
-    worst = std::max(worst, std::abs(static_cast<double>(c[i]) - (static_cast<double>(a[i]) * 2 / 11 + static_cast<double>(b[i]) * 9 / 11)));
+    worst = std::max(worst, std::abs(static_cast<double>(c[i]) -
+                                     (static_cast<double>(a[i]) * 2 / 11 + static_cast<double>(b[i]) * 9 / 11)));
   CHECK(worst < 1e-6);
   for (int i = 0; i < 200; ++i) average.update(ctx, other, 0.9);
   CHECK(largest_difference(state_values(average.make_model(ctx, start)), b) < 1e-6);  // 0.9^120 after the ramp of 80

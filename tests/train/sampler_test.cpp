@@ -1,6 +1,6 @@
 // Groups of pictures and their requirements.
-// Surprising choice: labels of the fixtures are functions of the picture's number, so a requirement can be traced back to
-// the label it was made of.
+// Surprising choice: labels of the fixtures are functions of the picture's number, so a requirement can be traced back
+// to the label it was made of.
 #include <map>
 #include <set>
 
@@ -146,7 +146,8 @@ TEST_CASE("a restored sampler goes on as the saved one", "[train]") {
     std::vector<double> numbers;
     for (int group = 0; group < 12; ++group) {
       const GroupPlan plan = sampler.next();
-      for (const BatchPicture& picture : plan.pictures) numbers.push_back(static_cast<double>(picture.row) + 0.5 * picture.flip);
+      for (const BatchPicture& picture : plan.pictures)
+        numbers.push_back(static_cast<double>(picture.row) + 0.5 * picture.flip);
       for (const auto& scores : plan.scores) numbers.insert(numbers.end(), scores.begin(), scores.end());
     }
     return numbers;
@@ -182,8 +183,9 @@ TEST_CASE("pictures that cannot be read are left out and named, up to one in a h
   CHECK(sampler.picture_count() == 198);
   for (int group = 0; group < 60; ++group)
     for (const BatchPicture& picture : sampler.next().pictures) CHECK((picture.row != 3 && picture.row != 77));
-  CHECK_THROWS_WITH(GroupSampler({with("b", {3, 77, 150})}, plain_options(9), 1),
-                    ContainsSubstring("3 of 200 pictures cannot be read, more than 1%") && ContainsSubstring("picture150"));
+  CHECK_THROWS_WITH(
+      GroupSampler({with("b", {3, 77, 150})}, plain_options(9), 1),
+      ContainsSubstring("3 of 200 pictures cannot be read, more than 1%") && ContainsSubstring("picture150"));
 }
 
 TEST_CASE("labels that are not known are not asked for", "[train]") {
@@ -216,7 +218,8 @@ TEST_CASE("sets that cannot be sampled are refused by name", "[train]") {
   const Workshop shop;
   const TrainingSet good = scored_set(shop.file("a"));
   const auto refused = [&](TrainingSet set, const std::string& why, std::int64_t group = 5) {
-    CHECK_THROWS_WITH(GroupSampler({set}, plain_options(group), 1), ContainsSubstring("scored") && ContainsSubstring(why));
+    CHECK_THROWS_WITH(GroupSampler({set}, plain_options(group), 1),
+                      ContainsSubstring("scored") && ContainsSubstring(why));
   };
   refused(good, "a group needs 61", 61);
   TrainingSet set = good;

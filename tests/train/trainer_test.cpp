@@ -1,5 +1,6 @@
 // The trainer: it learns, it resumes bit for bit, shards agree with ranks, and it fails with a reason.
-// Surprising choice: a resumed run is compared by every bit of weights, averages and losses, with one thread and with two.
+// Surprising choice: a resumed run is compared by every bit of weights, averages and losses, with one thread and with
+// two.
 #include <sys/resource.h>
 
 #include <csignal>
@@ -14,7 +15,9 @@ using namespace promptiqa_test;
 
 namespace {
 
-std::vector<TrainingSet> both_sets(const Workshop& shop) { return {scored_set(shop.file("a")), synthetic_set(shop.file("b"))}; }
+std::vector<TrainingSet> both_sets(const Workshop& shop) {
+  return {scored_set(shop.file("a")), synthetic_set(shop.file("b"))};
+}
 
 Trainer make_trainer(Context& ctx, const Workshop& shop, const TrainerOptions& options) {
   return Trainer(ctx, Model<float>::create(ctx, tiny_config(), options.seed), both_sets(shop), options);
@@ -24,7 +27,8 @@ std::vector<double> losses_of(Trainer& trainer, int steps) {
   std::vector<double> losses;
   for (int i = 0; i < steps; ++i) {
     const StepReport report = trainer.step();
-    losses.insert(losses.end(), {report.prompt_loss, report.auxiliary_loss, report.gradient_norm, report.learning_rate});
+    losses.insert(losses.end(),
+                  {report.prompt_loss, report.auxiliary_loss, report.gradient_norm, report.learning_rate});
   }
   return losses;
 }
@@ -46,7 +50,8 @@ class RecordedRank final : public Communicator {
     if (!theirs_) return;
     const std::vector<double>& other = theirs_->at(sent.size() - 1);
     REQUIRE(other.size() == values.size());
-    for (std::size_t i = 0; i < values.size(); ++i) values[i] = static_cast<T>(static_cast<double>(values[i]) + other[i]);
+    for (std::size_t i = 0; i < values.size(); ++i)
+      values[i] = static_cast<T>(static_cast<double>(values[i]) + other[i]);
   }
   int rank_;
   std::vector<std::vector<double>>* theirs_;
@@ -175,9 +180,11 @@ TEST_CASE("clipping shortens the model's step and leaves the auxiliary head's al
     options.clip_norm = clip_norm;
     Trainer trainer = make_trainer(ctx, shop, options);
     std::vector<float> before, after;
-    for (auto& p : trainer.model().parameters()) before.insert(before.end(), p.value.values().begin(), p.value.values().end());
+    for (auto& p : trainer.model().parameters())
+      before.insert(before.end(), p.value.values().begin(), p.value.values().end());
     norm = trainer.step().gradient_norm;
-    for (auto& p : trainer.model().parameters()) after.insert(after.end(), p.value.values().begin(), p.value.values().end());
+    for (auto& p : trainer.model().parameters())
+      after.insert(after.end(), p.value.values().begin(), p.value.values().end());
     trainer.save_checkpoint(shop.file("checkpoint"));
     const TensorFile file = read_safetensors(shop.file("checkpoint"));
     std::vector<float> head(static_cast<std::size_t>(file.find("first_moment.auxiliary.weight")->shape.numel()));
@@ -286,6 +293,26 @@ TEST_CASE("a full disk leaves the old checkpoint whole", "[train]") {
   CHECK(again.steps_taken() == 2);
   for (const auto& entry : std::filesystem::directory_iterator(shop.dir))
     CHECK(entry.path().filename().string().find(".tmp") == std::string::npos);
+}
+
+TEST_CASE("the paper's settings: one group, one requirement, coupled decay, nothing auxiliary", "[train]") {
+  const Workshop shop;
+  Context ctx = Context::cpu(1);
+  TrainerOptions options = TrainerOptions::paper();
+  CHECK(options.sampler.group_size == 11);
+  CHECK(options.schedule.rate == 1e-5);
+  CHECK(options.optimizer.kind == OptimizerKind::adam);
+  CHECK(options.optimizer.weight_decay == 1e-5);
+  CHECK(options.sampler.augmentation.flip_probability == 0.1);
+  CHECK(options.sampler.augmentation.scale_probability == 0.5);
+  options.steps = 2;
+  Trainer trainer(ctx, Model<float>::create(ctx, tiny_config(), 1), {scored_set(shop.file("a"))}, options);
+  const StepReport first = trainer.step(), second = trainer.step();
+  CHECK(first.images == 11);
+  CHECK(first.auxiliary_loss == 0);
+  CHECK(first.prompt_loss > 0);
+  CHECK(first.learning_rate == Approx(1e-5));
+  CHECK(second.learning_rate == Approx(0.5e-5));
 }
 
 TEST_CASE("a loss that is not finite ends the run", "[train]") {

@@ -63,7 +63,8 @@ inline std::shared_ptr<const ImageCache> make_pictures(const std::string& path, 
       continue;
     }
     for (std::size_t p = 0; p < rgb.size(); ++p)
-      rgb[p] = static_cast<std::uint8_t>(20 + 200 * i / count + static_cast<int>((p * 7 + static_cast<std::size_t>(i) * 13) % 17));
+      rgb[p] = static_cast<std::uint8_t>(20 + 200 * i / count +
+                                         static_cast<int>((p * 7 + static_cast<std::size_t>(i) * 13) % 17));
     writer.append(source, rgb.data());
   }
   return writer.finish();
@@ -89,8 +90,8 @@ inline TrainingSet synthetic_set(const std::string& path, int count = 60) {
   TrainingSet set;
   set.name = "synthetic";
   set.images = make_pictures(path, count);
-  LabelColumn a{"psnr", LabelKind::metric, {}}, b{"ssim", LabelKind::metric, {}}, c{"brightness", LabelKind::attribute, {}},
-      d{"level", LabelKind::level, {}};
+  LabelColumn a{"psnr", LabelKind::metric, {}}, b{"ssim", LabelKind::metric, {}},
+      c{"brightness", LabelKind::attribute, {}}, d{"level", LabelKind::level, {}};
   for (int i = 0; i < count; ++i) {
     set.pictures.push_back(i);
     const float u = static_cast<float>(i) / static_cast<float>(count - 1);

@@ -21,14 +21,16 @@ class Tape;
 /// Which CPU bodies a Context uses. `automatic` is the best this processor runs; `eigen` is the readable
 /// reference whose matrix products are Eigen's. Results differ by rounding only. `avx512_bf16` is never chosen by
 /// itself: its float matrix products round their operands to bfloat16, nearly twice as fast; sums stay float, and
-/// denormals count as 0.
-enum class CpuBackend { automatic, avx512, avx2, portable, eigen, avx512_bf16 };
+/// denormals count as 0. `avx512_int8` goes on from there: weights that are packed are 8-bit integers with a scale for each
+/// output, and what they are multiplied with is rounded to 8-bit integers row by row.
+enum class CpuBackend { automatic, avx512, avx2, portable, eigen, avx512_bf16, avx512_int8 };
 
-/// Of matrix products: float, or operands rounded to bfloat16 with sums in float.
-enum class Precision { fp32, bf16 };
+/// Of matrix products: float; operands rounded to bfloat16 with sums in float; or products with packed weights in 8-bit
+/// integers and the others as bf16. The last is for inference: training packs no weights.
+enum class Precision { fp32, bf16, int8 };
 
-/// The fastest backend of this processor for a precision. fp32 where bf16 is asked for but the processor lacks its
-/// instructions (AVX512_BF16); `notice`, unless null, then receives a sentence that says so.
+/// The fastest backend of this processor for a precision. fp32's where the processor lacks the instructions of bf16
+/// (AVX512_BF16) or int8 (AVX512_VNNI); `notice`, unless null, then receives a sentence that says so.
 CpuBackend cpu_backend(Precision precision, std::string* notice = nullptr);
 
 /// The kernels of a CPU backend. Throws Error when this processor lacks the instructions.
@@ -43,6 +45,17 @@ class Context {
   /// A CPU context over a pool that other Contexts use too. Throws Error when there is no pool.
   static Context cpu(std::shared_ptr<ThreadPool> pool, CpuBackend backend = CpuBackend::automatic);
 
+  /// What another device than the CPU brings; see make_cuda_context.
+  struct DeviceParts {
+    Device device;
+    std::shared_ptr<void> execution;     // what the device's kernels find in KernelContext::execution
+    std::shared_ptr<MemoryPool> memory;  // keeps `execution` alive as long as a block needs it
+    const KernelTable<float>* float_kernels;
+    const KernelTable<double>* double_kernels;
+  };
+  /// A context of a device, with a pool for what stays on the CPU. Throws Error when there is no pool.
+  static Context on_device(DeviceParts parts, std::shared_ptr<ThreadPool> pool);
+
   Device device() const { return device_; }
   ThreadPool& pool() const { return *pool_; }
   const std::shared_ptr<ThreadPool>& shared_pool() const { return pool_; }
@@ -52,7 +65,9 @@ class Context {
   template <class T>
   const KernelTable<T>& kernels() const;
 
-  KernelContext kernel_context() const { return {pool_.get(), memory_.get()}; }
+  KernelContext kernel_context() const {
+    return {device_ == Device::cpu ? pool_.get() : device_execution_.get(), memory_.get()};
+  }
 
   /// An uninitialised tensor from this Context's pool.
   template <class T>
@@ -107,6 +122,7 @@ class Context {
   Device device_ = Device::cpu;
   std::shared_ptr<ThreadPool> pool_;
   std::shared_ptr<MemoryPool> memory_;
+  std::shared_ptr<void> device_execution_;  // null on the CPU
   const KernelTable<float>* float_kernels_ = nullptr;
   const KernelTable<double>* double_kernels_ = nullptr;
   Tape* tape_ = nullptr;
@@ -142,7 +158,10 @@ Tensor<T> Context::from(const Shape& shape, std::span<const T> values) {
                      std::to_string(values.size()));
   Tensor<T> y = allocate<T>(shape);
   const auto n = static_cast<std::int64_t>(values.size());
-  kernels<T>().copy_rows(kernel_context(), {1, n, n, n, values.data(), y.mutable_data()});
+  if (device_ == Device::cpu)
+    kernels<T>().copy_rows(kernel_context(), {1, n, n, n, values.data(), y.mutable_data()});
+  else
+    memory_->copy_from_host(y.mutable_data(), values.data(), values.size() * sizeof(T));
   return y;
 }
 

@@ -14,9 +14,12 @@ inline CpuBackend best_cpu_backend();
 
 PROMPTIQA_INLINE CpuBackend cpu_backend(Precision precision, std::string* notice) {
   if (precision == Precision::fp32) return cpu::best_cpu_backend();
-  const std::string missing = cpu::missing_instructions(CpuBackend::avx512_bf16);
-  if (missing.empty()) return CpuBackend::avx512_bf16;
-  if (notice) *notice = "this processor lacks " + missing + ": computing in fp32 instead of bf16";
+  const bool bf16 = precision == Precision::bf16;
+  const CpuBackend backend = bf16 ? CpuBackend::avx512_bf16 : CpuBackend::avx512_int8;
+  const std::string missing = cpu::missing_instructions(backend);
+  if (missing.empty()) return backend;
+  if (notice)
+    *notice = "this processor lacks " + missing + ": computing in fp32 instead of " + (bf16 ? "bf16" : "int8");
   return cpu::best_cpu_backend();
 }
 
@@ -31,6 +34,18 @@ PROMPTIQA_INLINE Context Context::cpu(std::shared_ptr<ThreadPool> pool, CpuBacke
   ctx.memory_ = MemoryPool::create();
   ctx.float_kernels_ = &cpu_kernel_table<float>(backend);
   ctx.double_kernels_ = &cpu_kernel_table<double>(backend);
+  return ctx;
+}
+
+PROMPTIQA_INLINE Context Context::on_device(DeviceParts parts, std::shared_ptr<ThreadPool> pool) {
+  if (!pool) throw Error("context: the thread pool must not be null");
+  Context ctx;
+  ctx.device_ = parts.device;
+  ctx.pool_ = std::move(pool);
+  ctx.memory_ = std::move(parts.memory);
+  ctx.device_execution_ = std::move(parts.execution);
+  ctx.float_kernels_ = parts.float_kernels;
+  ctx.double_kernels_ = parts.double_kernels;
   return ctx;
 }
 

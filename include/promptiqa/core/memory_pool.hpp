@@ -55,7 +55,8 @@ class StorageRef {
   Storage* storage_ = nullptr;
 };
 
-/// Recycles host memory by size class (eighths of a power of two; 64-byte aligned). Safe from many threads.
+/// Recycles memory by size class (eighths of a power of two; 64-byte aligned). Safe from many threads. Host memory,
+/// unless a device's pool overrides where it comes from and how it is copied; that one must trim() in its destructor.
 class MemoryPool : public std::enable_shared_from_this<MemoryPool> {
  public:
   static std::shared_ptr<MemoryPool> create() { return std::shared_ptr<MemoryPool>(new MemoryPool); }
@@ -71,6 +72,10 @@ class MemoryPool : public std::enable_shared_from_this<MemoryPool> {
 
   /// Gives every block that nobody uses back to the system.
   void trim();
+
+  /// Copies into and out of a block of this pool; the host's side may be used again when they return.
+  virtual void copy_from_host(void* to, const void* from, std::size_t bytes);
+  virtual void copy_to_host(void* to, const void* from, std::size_t bytes);
 
   /// Bytes obtained from the system and not given back, and how many requests the system has had. For tests.
   std::size_t bytes_reserved() const;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdlib>
+#include <cstring>
 #include <limits>
 #include <new>
 
@@ -125,5 +126,12 @@ PROMPTIQA_INLINE void* MemoryPool::system_allocate(std::size_t bytes) {
 }
 
 PROMPTIQA_INLINE void MemoryPool::system_free(void* data) { std::free(data); }
+
+PROMPTIQA_INLINE void MemoryPool::copy_from_host(void* to, const void* from, std::size_t bytes) {
+  if (bytes > 0) std::memcpy(to, from, bytes);
+}
+PROMPTIQA_INLINE void MemoryPool::copy_to_host(void* to, const void* from, std::size_t bytes) {
+  if (bytes > 0) std::memcpy(to, from, bytes);
+}
 
 }  // namespace promptiqa

@@ -3,11 +3,13 @@
 // gradient of a tensor and of any view of it are the same numbers and share one identity.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <span>
 #include <string>
 #include <type_traits>
 #include <utility>
+#include <vector>
 
 #include <promptiqa/core/error.hpp>
 #include <promptiqa/core/memory_pool.hpp>
@@ -48,14 +50,26 @@ class Tensor {
     return storage_ ? static_cast<T*>(storage_->data) : nullptr;
   }
 
-  /// The elements of a CPU tensor.
-  std::span<const T> values() const { return {data(), static_cast<std::size_t>(numel())}; }
+  /// The elements of a CPU tensor. Throws Error for a tensor of a device: host() copies those.
+  std::span<const T> values() const {
+    if (device_ != Device::cpu)
+      throw Error("values: expected a tensor in the CPU's memory, got " + shape_.str() + " on a device; host() copies it");
+    return {data(), static_cast<std::size_t>(numel())};
+  }
 
-  /// The single element of a one-element CPU tensor. Throws ShapeError otherwise.
+  /// A copy of the elements, from whichever device they are on. Waits for the work that makes them.
+  std::vector<T> host() const {
+    std::vector<T> copy(static_cast<std::size_t>(numel()));
+    copy_to(copy.data());
+    return copy;
+  }
+
+  /// The single element of a one-element tensor, from whichever device it is on. Throws ShapeError otherwise.
   T item() const {
-    if (numel() != 1 || device_ != Device::cpu)
-      throw ShapeError("item: expected a CPU tensor of one element, got shape " + shape_.str());
-    return *data();
+    if (numel() != 1) throw ShapeError("item: expected a tensor of one element, got shape " + shape_.str());
+    T value;
+    copy_to(&value);
+    return value;
   }
 
   /// The same memory under another shape; one dimension may be -1 and is computed.
@@ -86,6 +100,14 @@ class Tensor {
   const StorageRef& storage() const { return storage_; }
 
  private:
+  void copy_to(T* host) const {
+    if (numel() == 0) return;
+    if (device_ == Device::cpu)
+      std::copy(data(), data() + numel(), host);
+    else
+      storage_->pool->copy_to_host(host, data(), static_cast<std::size_t>(numel()) * sizeof(T));
+  }
+
   StorageRef storage_;
   Shape shape_;
   Device device_ = Device::cpu;

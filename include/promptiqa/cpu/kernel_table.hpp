@@ -26,11 +26,15 @@ const KernelTable<T>& eigen_kernel_table();
 /// avx512 with matrix products of bfloat16 operands.
 PROMPTIQA_INLINE const KernelTable<float>& bf16_kernel_table();
 
+/// The same with packed weights in 8-bit integers.
+PROMPTIQA_INLINE const KernelTable<float>& int8_kernel_table();
+
 /// The instructions of a backend that this processor or its operating system lacks, "avx2 fma"; empty when none.
 inline std::string missing_instructions(CpuBackend backend) {
   std::string missing;
-  const bool bf16 = backend == CpuBackend::avx512_bf16;
-  if (backend != CpuBackend::avx2 && backend != CpuBackend::avx512 && !bf16) return missing;
+  const bool bf16 = backend == CpuBackend::avx512_bf16, int8 = backend == CpuBackend::avx512_int8;
+  const bool avx512 = backend == CpuBackend::avx512 || bf16 || int8;
+  if (backend != CpuBackend::avx2 && !avx512) return missing;
 #if PROMPTIQA_X86_64
   const auto need = [&missing](const char* name, bool present) {
     if (present) return;
@@ -39,13 +43,14 @@ inline std::string missing_instructions(CpuBackend backend) {
   };
   need("avx2", __builtin_cpu_supports("avx2"));
   need("fma", __builtin_cpu_supports("fma"));
-  if (backend == CpuBackend::avx512 || bf16) {
+  if (avx512) {
     need("avx512f", __builtin_cpu_supports("avx512f"));
     need("avx512dq", __builtin_cpu_supports("avx512dq"));
     need("avx512bw", __builtin_cpu_supports("avx512bw"));
     need("avx512vl", __builtin_cpu_supports("avx512vl"));
   }
   if (bf16) need("avx512bf16", __builtin_cpu_supports("avx512bf16"));
+  if (int8) need("avx512vnni", __builtin_cpu_supports("avx512vnni"));
 #else
   missing = "x86-64";
 #endif
@@ -65,6 +70,8 @@ inline const char* backend_name(CpuBackend backend) {
       return "eigen";
     case CpuBackend::avx512_bf16:
       return "avx512_bf16";
+    case CpuBackend::avx512_int8:
+      return "avx512_int8";
     default:
       return "automatic";
   }
@@ -88,7 +95,9 @@ const KernelTable<T>& cpu_kernel_table(CpuBackend backend) {
   switch (backend) {
 #if PROMPTIQA_X86_64
     case CpuBackend::avx512_bf16:  // double products stay double
-      if constexpr (std::is_same_v<T, float>) return cpu::bf16_kernel_table();
+    case CpuBackend::avx512_int8:
+      if constexpr (std::is_same_v<T, float>)
+        return backend == CpuBackend::avx512_bf16 ? cpu::bf16_kernel_table() : cpu::int8_kernel_table();
       [[fallthrough]];
     case CpuBackend::avx512:
       return cpu::isa_kernel_table<T, cpu::Avx512>();
@@ -107,5 +116,6 @@ const KernelTable<T>& cpu_kernel_table(CpuBackend backend) {
 #if PROMPTIQA_WITH_BODIES
 #include <promptiqa/cpu/bf16_kernel_table.ipp>
 #include <promptiqa/cpu/eigen_kernel_table.ipp>
+#include <promptiqa/cpu/int8_kernel_table.ipp>
 #include <promptiqa/cpu/kernel_table.ipp>
 #endif

@@ -14,8 +14,8 @@ namespace promptiqa::cpu {
 
 namespace detail {
 
-/// y = sqrt(x) for 0 <= x < infinity, right to two units in the last place for normal x; 0 for 0 and for numbers too small to
-/// be normal. NaN stays NaN.
+/// y = sqrt(x) for 0 <= x < infinity, right to two units in the last place for normal x; 0 for 0 and for numbers too
+/// small to be normal. NaN stays NaN.
 template <class V, class T>
 PROMPTIQA_ALWAYS_INLINE void vector_sqrt(V& y, const V& x) {
   using Word = std::conditional_t<sizeof(T) == 4, std::uint32_t, std::uint64_t>;

@@ -27,7 +27,8 @@ PROMPTIQA_INLINE std::string Trainer::fingerprint() const {
   j["labels"] = sampler_.labels();
   for (const TrainingSet& set : sampler_.sets()) {
     Sha256 labels;
-    for (const LabelColumn& column : set.labels) labels.update(column.values.data(), column.values.size() * sizeof(float));
+    for (const LabelColumn& column : set.labels)
+      labels.update(column.values.data(), column.values.size() * sizeof(float));
     labels.update(set.pictures.data(), set.pictures.size() * sizeof(std::int64_t));
     j["training sets"].push_back(set.name + ", " + std::to_string(set.pictures.size()) + " pictures, " +
                                  labels.hex().substr(0, 16));
@@ -81,20 +82,25 @@ PROMPTIQA_INLINE void Trainer::save_checkpoint(const std::string& path) const {
                       {"position", sampler_state_.position}};
   state["seconds"] = seconds_;
   write_safetensors(path,
-                    {{"format", "promptiqa-checkpoint/1"}, {"run", fingerprint()}, {"state", state.dump()},
+                    {{"format", "promptiqa-checkpoint/1"},
+                     {"run", fingerprint()},
+                     {"state", state.dump()},
                      {"config", model_.config().to_json()}},
                     tensors);
 }
 
 PROMPTIQA_INLINE void Trainer::load_checkpoint(const std::string& path) {
-  if (step_ != 0 || !planned_.empty()) throw TrainingError(path + ": a checkpoint can only be loaded before the first step");
+  if (step_ != 0 || !planned_.empty())
+    throw TrainingError(path + ": a checkpoint can only be loaded before the first step");
   const TensorFile file = read_safetensors(path);
   const auto text = [&](const char* key) -> std::string {
     const auto found = file.metadata.find(key);
     return found == file.metadata.end() ? std::string() : found->second;
   };
-  if (text("format") != "promptiqa-checkpoint/1") throw WeightsError(path + ": this is no checkpoint of a training run");
-  const nlohmann::json theirs = nlohmann::json::parse(text("run"), nullptr, false), ours = nlohmann::json::parse(fingerprint());
+  if (text("format") != "promptiqa-checkpoint/1")
+    throw WeightsError(path + ": this is no checkpoint of a training run");
+  const nlohmann::json theirs = nlohmann::json::parse(text("run"), nullptr, false),
+                       ours = nlohmann::json::parse(fingerprint());
   if (!theirs.is_object()) throw WeightsError(path + ": the checkpoint does not say of which run it is");
   for (const auto& item : ours.items()) {
     const auto found = theirs.find(item.key());

@@ -1,6 +1,6 @@
 // Communicator: what data-parallel training asks of the processes it runs on.
-// Surprising choice: one operation, a sum over all ranks, is enough; every rank keeps its own copy of everything else and
-// all copies stay equal because they take the same steps.
+// Surprising choice: one operation, a sum over all ranks, is enough; every rank keeps its own copy of everything else
+// and all copies stay equal because they take the same steps.
 #pragma once
 
 #include <cstdint>

@@ -1,6 +1,7 @@
 // MpiCommunicator: ranks of an MPI job.
-// Surprising choice: sums are gathered on rank 0 in rank order and sent back, so they have the same bits on every rank and
-// in every run, which MPI_Allreduce does not promise. Empty unless PROMPTIQA_MPI is defined (the option -DPROMPTIQA_MPI=ON).
+// Surprising choice: sums are gathered on rank 0 in rank order and sent back, so they have the same bits on every rank
+// and in every run, which MPI_Allreduce does not promise. Empty unless PROMPTIQA_MPI is defined (the option
+// -DPROMPTIQA_MPI=ON).
 #pragma once
 
 #if defined(PROMPTIQA_MPI)
@@ -20,8 +21,8 @@
 namespace promptiqa {
 
 /// Initialises MPI when made and finalises it when destroyed: make one, first thing in main, outliving all else that
-/// trains. Errors of MPI become TrainingError where the library reports them; OpenMPI's launcher ends the job by itself,
-/// with its own message, when a rank dies.
+/// trains. Errors of MPI become TrainingError where the library reports them; OpenMPI's launcher ends the job by
+/// itself, with its own message, when a rank dies.
 class MpiCommunicator final : public Communicator {
  public:
   MpiCommunicator(int* argc, char*** argv) {
@@ -30,7 +31,8 @@ class MpiCommunicator final : public Communicator {
     check(MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN), "set the error handler");
     check(MPI_Comm_rank(MPI_COMM_WORLD, &rank_), "ask for the rank");
     check(MPI_Comm_size(MPI_COMM_WORLD, &size_), "ask for the number of ranks");
-    if (provided < MPI_THREAD_FUNNELED) throw TrainingError("MPI: this library does not allow threads beside the main one");
+    if (provided < MPI_THREAD_FUNNELED)
+      throw TrainingError("MPI: this library does not allow threads beside the main one");
   }
   ~MpiCommunicator() override { MPI_Finalize(); }
   MpiCommunicator(const MpiCommunicator&) = delete;
@@ -67,7 +69,8 @@ class MpiCommunicator final : public Communicator {
       if (rank_ == 0) {
         other.resize(part.size());
         for (int r = 1; r < size_; ++r) {
-          check(MPI_Recv(other.data(), count, type, r, 0, MPI_COMM_WORLD, MPI_STATUS_IGNORE), "receive from rank " + std::to_string(r));
+          check(MPI_Recv(other.data(), count, type, r, 0, MPI_COMM_WORLD, MPI_STATUS_IGNORE),
+                "receive from rank " + std::to_string(r));
           for (std::size_t i = 0; i < part.size(); ++i) part[i] += other[i];
         }
       } else {

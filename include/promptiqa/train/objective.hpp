@@ -1,6 +1,7 @@
 // The training loss of one batch: leave-one-out L1 under several requirements, and the auxiliary head's L1.
-// Surprising choice: the auxiliary head, a linear layer on the image feature that predicts every known label, is dropped
-// after training; without it a fresh backbone learns nothing, because the prompt path alone gives it too weak a signal.
+// Surprising choice: the auxiliary head, a linear layer on the image feature that predicts every known label, is
+// dropped after training; without it a fresh backbone learns nothing, because the prompt path alone gives it too weak a
+// signal.
 #pragma once
 
 #include <cstdint>
@@ -27,9 +28,9 @@ struct AuxiliaryHead {
 
 /// The numbers of a batch of G groups of b pictures, N = G b, under R requirements, as tensors.
 struct BatchTensors {
-  std::int64_t group = 0;                  // b
-  Tensor<float> scores;                    // (R N, 1), requirement by requirement
-  Tensor<float> weights, weighted_scores;  // (R N): weight in the loss, weight * score
+  std::int64_t group = 0;                       // b
+  Tensor<float> scores;                         // (R N, 1), requirement by requirement
+  Tensor<float> weights, weighted_scores;       // (R N): weight in the loss, weight * score
   Tensor<float> known_weights, weighted_known;  // (N, K): 0 where a label is not known; empty when none is
 
   /// Throws TrainingError when the plans do not have the same shape.

@@ -1,6 +1,6 @@
 // Bodies of the training loss.
-// Surprising choice: a weighted L1 is the plain one with prediction and target both multiplied by the weight, so weights
-// and missing labels need no op of their own.
+// Surprising choice: a weighted L1 is the plain one with prediction and target both multiplied by the weight, so
+// weights and missing labels need no op of their own.
 #pragma once
 
 #include <cmath>
@@ -31,7 +31,8 @@ PROMPTIQA_INLINE AuxiliaryHead AuxiliaryHead::create(Context& ctx, std::int64_t 
 
 PROMPTIQA_INLINE BatchTensors BatchTensors::make(Context& ctx, std::span<const GroupPlan> plans,
                                                  std::span<const float> importance) {
-  if (plans.empty() || plans[0].scores.empty()) throw TrainingError("batch: there must be at least one group and requirement");
+  if (plans.empty() || plans[0].scores.empty())
+    throw TrainingError("batch: there must be at least one group and requirement");
   const std::size_t b = plans[0].pictures.size(), requirements = plans[0].scores.size(), images = plans.size() * b;
   const std::size_t labels = importance.size();
   std::vector<float> scores, weights, weighted;

@@ -9,7 +9,8 @@
 
 namespace promptiqa {
 
-PROMPTIQA_INLINE Optimizer::Optimizer(Context& ctx, std::vector<TrainableTensor> parameters, const OptimizerOptions& options)
+PROMPTIQA_INLINE Optimizer::Optimizer(Context& ctx, std::vector<TrainableTensor> parameters,
+                                      const OptimizerOptions& options)
     : parameters_(std::move(parameters)), options_(options) {
   for (const TrainableTensor& parameter : parameters_) {
     m_.push_back(ctx.zeros<float>(parameter.value.shape()));
@@ -35,8 +36,8 @@ PROMPTIQA_INLINE void Optimizer::step(Context& ctx, std::span<const Tensor<float
     if (!gradients[i]) continue;
     Tensor<float>& parameter = parameters_[i].value;
     if (gradients[i].numel() != parameter.numel())
-      throw ShapeError("optimizer: the gradient of " + parameters_[i].name + " " + parameter.shape().str() + " has shape " +
-                       gradients[i].shape().str());
+      throw ShapeError("optimizer: the gradient of " + parameters_[i].name + " " + parameter.shape().str() +
+                       " has shape " + gradients[i].shape().str());
     args.count = parameter.numel();
     args.weight_decay =
         parameter.rank() > 1 || options_.decay_vectors ? static_cast<float>(options_.weight_decay) : 0.0f;
@@ -49,7 +50,9 @@ PROMPTIQA_INLINE void Optimizer::step(Context& ctx, std::span<const Tensor<float
 PROMPTIQA_INLINE double global_norm(Context& ctx, std::span<const Tensor<float>> gradients) {
   Tensor<double> sum = ctx.zeros<double>(Shape{1});
   for (const Tensor<float>& gradient : gradients)
-    if (gradient) ctx.kernels<float>().sum_of_squares(ctx.kernel_context(), {gradient.numel(), gradient.data(), sum.mutable_data()});
+    if (gradient)
+      ctx.kernels<float>().sum_of_squares(ctx.kernel_context(),
+                                          {gradient.numel(), gradient.data(), sum.mutable_data()});
   return std::sqrt(sum.item());
 }
 

@@ -41,11 +41,14 @@ struct RandomStream {
   std::vector<std::int64_t> permutation(std::int64_t count) {
     std::vector<std::int64_t> order(static_cast<std::size_t>(count));
     for (std::size_t i = 0; i < order.size(); ++i) order[i] = static_cast<std::int64_t>(i);
-    for (std::int64_t i = count - 1; i > 0; --i) std::swap(order[static_cast<std::size_t>(i)], order[static_cast<std::size_t>(index(i + 1))]);
+    for (std::int64_t i = count - 1; i > 0; --i)
+      std::swap(order[static_cast<std::size_t>(i)], order[static_cast<std::size_t>(index(i + 1))]);
     return order;
   }
 
-  friend bool operator==(const RandomStream& a, const RandomStream& b) { return a.seed == b.seed && a.drawn == b.drawn; }
+  friend bool operator==(const RandomStream& a, const RandomStream& b) {
+    return a.seed == b.seed && a.drawn == b.drawn;
+  }
 };
 
 }  // namespace promptiqa

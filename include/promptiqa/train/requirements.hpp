@@ -10,16 +10,17 @@
 
 namespace promptiqa {
 
-/// How random scaling divides: by the largest score (paper), or by a number uniform in [largest score, 1] (the released code).
+/// How random scaling divides: by the largest score (paper), or by a number uniform in [largest score, 1] (the released
+/// code).
 enum class ScalingForm { paper, released };
 
 /// One set of scores in [0, 1] turned into one of many requirements. Steps happen in the order of the members.
 struct RequirementAugmentation {
-  double power = 0;                 // s -> s^e, e = exp(uniform(-power, power)); 0 = never
-  double scale_probability = 0.5;   // random scaling
+  double power = 0;                // s -> s^e, e = exp(uniform(-power, power)); 0 = never
+  double scale_probability = 0.5;  // random scaling
   ScalingForm scaling = ScalingForm::released;
-  double squeeze_probability = 0;   // s -> low + (high - low) s for a random range in [0, 1] wider than 0.3
-  double flip_probability = 0.1;    // random flipping, s -> alpha - s
+  double squeeze_probability = 0;  // s -> low + (high - low) s for a random range in [0, 1] wider than 0.3
+  double flip_probability = 0.1;   // random flipping, s -> alpha - s
   double alpha = 1;
 
   /// Paper section 4.1.
@@ -31,7 +32,8 @@ struct RequirementAugmentation {
     return a;
   }
 
-  /// Throws TrainingError, naming the member, unless probabilities are in [0, 1] and the others finite and not negative.
+  /// Throws TrainingError, naming the member, unless probabilities are in [0, 1] and the others finite and not
+  /// negative.
   void validate() const;
 };
 

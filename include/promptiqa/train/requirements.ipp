@@ -15,8 +15,8 @@ namespace promptiqa {
 PROMPTIQA_INLINE void RequirementAugmentation::validate() const {
   const auto check = [](const char* name, double value, double most) {
     if (!(value >= 0 && value <= most))
-      throw TrainingError(std::string("augmentation: ") + name + " must be in [0, " + (most == 1 ? "1" : "10") + "], got " +
-                          std::to_string(value));
+      throw TrainingError(std::string("augmentation: ") + name + " must be in [0, " + (most == 1 ? "1" : "10") +
+                          "], got " + std::to_string(value));
   };
   check("power", power, 10);
   check("scale_probability", scale_probability, 1);
@@ -25,7 +25,8 @@ PROMPTIQA_INLINE void RequirementAugmentation::validate() const {
   check("alpha", alpha, 10);
 }
 
-PROMPTIQA_INLINE void augment_requirement(std::span<float> scores, const RequirementAugmentation& a, RandomStream& random) {
+PROMPTIQA_INLINE void augment_requirement(std::span<float> scores, const RequirementAugmentation& a,
+                                          RandomStream& random) {
   if (scores.empty()) return;
   const double exponent = std::exp(random.uniform(-a.power, a.power));
   const bool scale = random.chance(a.scale_probability);

@@ -11,20 +11,20 @@
 namespace promptiqa {
 
 struct RunOptions {
-  std::string checkpoint;                              // file; empty: none are written
-  double checkpoint_minutes = 5;                       // between checkpoints
-  double validation_minutes = 0;                       // between validations; 0: only when the run ends
-  std::function<bool()> stop;                          // asked before every step; true ends the run. May be empty
-  std::function<void(const StepReport&)> after_step;   // may be empty
-  std::function<void()> validation;                    // may be empty
-  std::function<void()> after_checkpoint;              // may be empty
+  std::string checkpoint;                             // file; empty: none are written
+  double checkpoint_minutes = 5;                      // between checkpoints
+  double validation_minutes = 0;                      // between validations; 0: only when the run ends
+  std::function<bool()> stop;                         // asked before every step; true ends the run. May be empty
+  std::function<void(const StepReport&)> after_step;  // may be empty
+  std::function<void()> validation;                   // may be empty
+  std::function<void()> after_checkpoint;             // may be empty
 };
 
 enum class RunEnd { finished, stopped };
 
 /// Trains until the run is over or stop() says so. Rank 0 alone writes checkpoints (also when stopped) and validates;
-/// stop() counts when any rank's says yes. Whatever a callback throws ends the run; a checkpoint is not written then, and
-/// the last one stays as it was. Throws as Trainer::step and Trainer::save_checkpoint.
+/// stop() counts when any rank's says yes. Whatever a callback throws ends the run; a checkpoint is not written then,
+/// and the last one stays as it was. Throws as Trainer::step and Trainer::save_checkpoint.
 RunEnd run_training(Trainer& trainer, const RunOptions& options);
 
 }  // namespace promptiqa

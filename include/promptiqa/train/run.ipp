@@ -1,6 +1,6 @@
 // Body of the training loop.
-// Surprising choice: with several ranks, "stop" and "finished" are agreed on before every step, by one small sum, because
-// clocks and signals differ between processes and a rank that stops alone would leave the others waiting.
+// Surprising choice: with several ranks, "stop" and "finished" are agreed on before every step, by one small sum,
+// because clocks and signals differ between processes and a rank that stops alone would leave the others waiting.
 #pragma once
 
 #include <chrono>
@@ -11,7 +11,9 @@ namespace promptiqa {
 
 PROMPTIQA_INLINE RunEnd run_training(Trainer& trainer, const RunOptions& options) {
   using Clock = std::chrono::steady_clock;
-  const auto minutes_since = [](Clock::time_point then) { return std::chrono::duration<double>(Clock::now() - then).count() / 60; };
+  const auto minutes_since = [](Clock::time_point then) {
+    return std::chrono::duration<double>(Clock::now() - then).count() / 60;
+  };
   Communicator& ranks = trainer.communicator();
   const bool first = ranks.rank() == 0;
   Clock::time_point saved = Clock::now(), validated = saved;

@@ -1,6 +1,6 @@
 // Bodies of GroupSampler.
-// Surprising choice: an epoch's permutation is drawn from the seed and the epoch's number, not from the running stream, so
-// the state stays a handful of integers.
+// Surprising choice: an epoch's permutation is drawn from the seed and the epoch's number, not from the running stream,
+// so the state stays a handful of integers.
 #pragma once
 
 #include <algorithm>
@@ -16,8 +16,10 @@ namespace promptiqa {
 
 PROMPTIQA_INLINE void SamplerOptions::validate() const {
   const auto fail = [](const std::string& what) { throw TrainingError("sampler: " + what); };
-  if (group_size < 2 || group_size > 1024) fail("a group must have 2 to 1024 pictures, got " + std::to_string(group_size));
-  if (requirements < 1 || requirements > 64) fail("there must be 1 to 64 requirements, got " + std::to_string(requirements));
+  if (group_size < 2 || group_size > 1024)
+    fail("a group must have 2 to 1024 pictures, got " + std::to_string(group_size));
+  if (requirements < 1 || requirements > 64)
+    fail("there must be 1 to 64 requirements, got " + std::to_string(requirements));
   const auto share = [&](const char* name, double value) {
     if (!(value >= 0 && value <= 1)) fail(std::string(name) + " must be in [0, 1], got " + std::to_string(value));
   };
@@ -29,7 +31,8 @@ PROMPTIQA_INLINE void SamplerOptions::validate() const {
   augmentation.validate();
 }
 
-PROMPTIQA_INLINE GroupSampler::GroupSampler(std::vector<TrainingSet> sets, const SamplerOptions& options, std::uint64_t seed)
+PROMPTIQA_INLINE GroupSampler::GroupSampler(std::vector<TrainingSet> sets, const SamplerOptions& options,
+                                            std::uint64_t seed)
     : sets_(std::move(sets)), options_(options) {
   options_.validate();
   if (sets_.empty()) throw TrainingError("sampler: there must be at least one training set");
@@ -41,10 +44,12 @@ PROMPTIQA_INLINE GroupSampler::GroupSampler(std::vector<TrainingSet> sets, const
     if (set.images->side() != sets_[0].images->side())
       throw TrainingError(set.name + ": pictures have side " + std::to_string(set.images->side()) + ", those of " +
                           sets_[0].name + " " + std::to_string(sets_[0].images->side()));
-    if ((!set.photo.empty() && set.photo.size() != count) || (!set.distortion.empty() && set.distortion.size() != count))
+    if ((!set.photo.empty() && set.photo.size() != count) ||
+        (!set.distortion.empty() && set.distortion.size() != count))
       throw TrainingError(set.name + ": there must be one group key per picture");
     asked += static_cast<std::int64_t>(count + set.skipped.size());
-    for (std::int64_t row : set.skipped) skipped_.push_back(set.images->source(row).file + ": " + set.images->error(row));
+    for (std::int64_t row : set.skipped)
+      skipped_.push_back(set.images->source(row).file + ": " + set.images->error(row));
 
     SetIndex index;
     std::map<std::int32_t, std::vector<std::int64_t>> by_distortion, by_photo;
@@ -61,12 +66,13 @@ PROMPTIQA_INLINE GroupSampler::GroupSampler(std::vector<TrainingSet> sets, const
       if (!set.photo.empty()) by_photo[set.photo[i]].push_back(at);
     }
     if (static_cast<std::int64_t>(index.usable.size()) < options_.group_size)
-      throw TrainingError(set.name + ": a group needs " + std::to_string(options_.group_size) + " pictures, the set has " +
-                          std::to_string(index.usable.size()));
+      throw TrainingError(set.name + ": a group needs " + std::to_string(options_.group_size) +
+                          " pictures, the set has " + std::to_string(index.usable.size()));
     const auto keep_large = [&](std::map<std::int32_t, std::vector<std::int64_t>>& by_key,
                                 std::vector<std::vector<std::int64_t>>& groups) {
       for (auto& entry : by_key)
-        if (static_cast<std::int64_t>(entry.second.size()) >= options_.group_size) groups.push_back(std::move(entry.second));
+        if (static_cast<std::int64_t>(entry.second.size()) >= options_.group_size)
+          groups.push_back(std::move(entry.second));
     };
     keep_large(by_distortion, index.distortions);
     keep_large(by_photo, index.photos);
@@ -121,7 +127,8 @@ PROMPTIQA_INLINE std::int64_t GroupSampler::picture_count() const {
 
 PROMPTIQA_INLINE void GroupSampler::begin_epoch(SetIndex& index) {
   RandomStream shuffle;
-  shuffle.seed = state_.random.seed ^ (0x9E3779B97F4A7C15ull * (static_cast<std::uint64_t>(state_.epoch[index.cursor]) + 1)) ^
+  shuffle.seed = state_.random.seed ^
+                 (0x9E3779B97F4A7C15ull * (static_cast<std::uint64_t>(state_.epoch[index.cursor]) + 1)) ^
                  (0xC2B2AE3D27D4EB4Full * (index.cursor + 1));
   const auto permutation = shuffle.permutation(static_cast<std::int64_t>(index.usable.size()));
   index.order.clear();
@@ -135,7 +142,8 @@ PROMPTIQA_INLINE void GroupSampler::restore(const State& state) {
   for (SetIndex& index : indices_) {
     if (!index.has_scores) continue;
     const std::int64_t position = state.position[index.cursor];
-    if (state.epoch[index.cursor] < 0 || position < 0 || position > static_cast<std::int64_t>(index.usable.size())) fail();
+    if (state.epoch[index.cursor] < 0 || position < 0 || position > static_cast<std::int64_t>(index.usable.size()))
+      fail();
     begin_epoch(index);
   }
 }
@@ -161,7 +169,8 @@ PROMPTIQA_INLINE std::vector<std::int64_t> GroupSampler::choose_pictures(SetInde
   const std::int64_t b = options_.group_size;
   if (index.has_scores) {
     std::int64_t& position = state_.position[index.cursor];
-    if (position + b > static_cast<std::int64_t>(index.order.size())) {  // fewer than a group left: they wait for the next epoch
+    if (position + b >
+        static_cast<std::int64_t>(index.order.size())) {  // fewer than a group left: they wait for the next epoch
       ++state_.epoch[index.cursor];
       position = 0;
       begin_epoch(index);
@@ -173,7 +182,8 @@ PROMPTIQA_INLINE std::vector<std::int64_t> GroupSampler::choose_pictures(SetInde
   const double mode = state_.random.uniform();
   const std::vector<std::int64_t>* pool = &index.usable;
   const auto pick = [&](const std::vector<std::vector<std::int64_t>>& groups) {
-    if (!groups.empty()) pool = &groups[static_cast<std::size_t>(state_.random.index(static_cast<std::int64_t>(groups.size())))];
+    if (!groups.empty())
+      pool = &groups[static_cast<std::size_t>(state_.random.index(static_cast<std::int64_t>(groups.size())))];
   };
   if (mode < options_.same_distortion)
     pick(index.distortions);
@@ -240,7 +250,8 @@ PROMPTIQA_INLINE GroupPlan GroupSampler::next() {
   const std::vector<std::int64_t> chosen = choose_pictures(index);
   GroupPlan plan;
   for (std::int64_t i : chosen)
-    plan.pictures.push_back({set.images, set.pictures[static_cast<std::size_t>(i)], state_.random.chance(options_.mirror_probability)});
+    plan.pictures.push_back(
+        {set.images, set.pictures[static_cast<std::size_t>(i)], state_.random.chance(options_.mirror_probability)});
   plan.known.assign(labels_.size(), std::vector<float>(chosen.size(), std::numeric_limits<float>::quiet_NaN()));
   for (std::size_t c = 0; c < set.labels.size(); ++c)
     for (std::size_t k = 0; k < chosen.size(); ++k)

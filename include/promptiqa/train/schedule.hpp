@@ -16,7 +16,8 @@ struct LearningRateSchedule {
 
   /// The rate of step `step` (from 0) when `progress` of the run, in [0, 1], is over.
   double at(std::int64_t step, double progress) const {
-    const double warm = warmup_steps > 0 ? std::min(1.0, static_cast<double>(step + 1) / static_cast<double>(warmup_steps)) : 1.0;
+    const double warm =
+        warmup_steps > 0 ? std::min(1.0, static_cast<double>(step + 1) / static_cast<double>(warmup_steps)) : 1.0;
     const double cosine = 0.5 * (1 + std::cos(3.14159265358979324 * std::clamp(progress, 0.0, 1.0)));
     return rate * warm * (floor + (1 - floor) * cosine);
   }

@@ -24,10 +24,10 @@ namespace promptiqa {
 
 struct TrainerOptions {
   std::uint64_t seed = 0;
-  std::int64_t groups = 4;       // of SamplerOptions::group_size pictures, through the backbone together
-  std::int64_t shards = 1;       // times that many groups make a step; see Trainer
-  std::int64_t steps = 0;        // length of the run; 0: `minutes` say it
-  double minutes = 0;            // of training, checkpoints and validation not counted; 0: `steps` say it
+  std::int64_t groups = 4;  // of SamplerOptions::group_size pictures, through the backbone together
+  std::int64_t shards = 1;  // times that many groups make a step; see Trainer
+  std::int64_t steps = 0;   // length of the run; 0: `minutes` say it
+  double minutes = 0;       // of training, checkpoints and validation not counted; 0: `steps` say it
   SamplerOptions sampler;
   OptimizerOptions optimizer;
   LearningRateSchedule schedule;
@@ -37,7 +37,8 @@ struct TrainerOptions {
 
   /// The recipe of our own weights: AdamW, 2.5e-4, stronger augmentation.
   static TrainerOptions recipe();
-  /// The paper's: Adam 1e-5 with coupled decay, one requirement a group, its augmentation, nothing auxiliary, no clipping.
+  /// The paper's: Adam 1e-5 with coupled decay, one requirement a group, its augmentation, nothing auxiliary, no
+  /// clipping.
   static TrainerOptions paper();
 
   /// Throws TrainingError naming the option.
@@ -46,12 +47,12 @@ struct TrainerOptions {
 
 /// What one step did. Losses are means over the whole step, all ranks together, before the weights changed.
 struct StepReport {
-  std::int64_t step = 0;        // steps taken so far, this one included
+  std::int64_t step = 0;  // steps taken so far, this one included
   double prompt_loss = 0, auxiliary_loss = 0;
-  double gradient_norm = 0;     // of the model, before clipping
+  double gradient_norm = 0;  // of the model, before clipping
   double learning_rate = 0;
-  std::int64_t images = 0;      // through the backbone in this step
-  double seconds = 0;           // this step took
+  std::int64_t images = 0;  // through the backbone in this step
+  double seconds = 0;       // this step took
 };
 
 /// Data parallelism: a step is made of `shards` batches of `groups` groups; each rank takes shards / ranks of them and
@@ -61,15 +62,15 @@ struct StepReport {
 class Trainer {
  public:
   /// A new run that starts from `model`, which must be trainable (Model::create, or load with ModelOptions::training).
-  /// `ctx` and `communicator` (null: a single process) must outlive the Trainer. Throws TrainingError when options, sets
-  /// and model do not fit together.
+  /// `ctx` and `communicator` (null: a single process) must outlive the Trainer. Throws TrainingError when options,
+  /// sets and model do not fit together.
   Trainer(Context& ctx, Model<float> model, std::vector<TrainingSet> sets, const TrainerOptions& options,
           Communicator* communicator = nullptr);
   Trainer(const Trainer&) = delete;  // parts of it point to each other
   Trainer& operator=(const Trainer&) = delete;
 
-  /// One step. Throws TrainingError when the loss or the gradient is not finite, or another rank is gone; the run cannot
-  /// go on then.
+  /// One step. Throws TrainingError when the loss or the gradient is not finite, or another rank is gone; the run
+  /// cannot go on then.
   StepReport step();
 
   /// Share of the run that is over, in [0, 1]; finished when that is 1.
@@ -98,7 +99,7 @@ class Trainer {
 
  private:
   struct Planned {
-    std::vector<GroupPlan> plans;      // of this rank: one shard after the other
+    std::vector<GroupPlan> plans;  // of this rank: one shard after the other
     GroupSampler::State sampler_after;
   };
 
@@ -117,7 +118,7 @@ class Trainer {
   WeightAverage average_;
   std::int64_t step_ = 0, images_ = 0;
   double seconds_ = 0;
-  GroupSampler::State sampler_state_;     // after the last step taken; the sampler itself is ahead
+  GroupSampler::State sampler_state_;  // after the last step taken; the sampler itself is ahead
   std::deque<Planned> planned_;
   std::vector<float> pixels_;
   std::unique_ptr<Prefetcher> prefetcher_;

@@ -55,9 +55,13 @@ PROMPTIQA_INLINE void TrainerOptions::validate() const {
 
 PROMPTIQA_INLINE Trainer::Trainer(Context& ctx, Model<float> model, std::vector<TrainingSet> sets,
                                   const TrainerOptions& options, Communicator* communicator)
-    : ctx_(ctx), communicator_(communicator ? communicator : &single_), options_(options), model_(std::move(model)),
+    : ctx_(ctx),
+      communicator_(communicator ? communicator : &single_),
+      options_(options),
+      model_(std::move(model)),
       sampler_(std::move(sets), options.sampler, options.seed),
-      head_(AuxiliaryHead::create(ctx, model_.config().prompt_dim, sampler_, options.seed)), average_(ctx, model_),
+      head_(AuxiliaryHead::create(ctx, model_.config().prompt_dim, sampler_, options.seed)),
+      average_(ctx, model_),
       prefetcher_(std::make_unique<Prefetcher>()) {
   options_.validate();
   if (options_.shards % communicator_->size() != 0)
@@ -125,7 +129,8 @@ PROMPTIQA_INLINE StepReport Trainer::step() {
         running_sum.push_back(ctx_.zeros<float>(entry.value.shape()));
       }
   const auto scale_into = [&](const Tensor<float>& x, double factor, Tensor<float>& y) {
-    UnaryArgs<float> args = {UnaryKind::scale_shift, x.numel(), static_cast<float>(factor), 0.0f, x.data(), y.mutable_data()};
+    UnaryArgs<float> args = {UnaryKind::scale_shift, x.numel(), static_cast<float>(factor), 0.0f, x.data(),
+                             y.mutable_data()};
     ctx_.kernels<float>().unary(ctx_.kernel_context(), args);
   };
   const auto& parameters = optimizer_->parameters();
@@ -142,9 +147,11 @@ PROMPTIQA_INLINE StepReport Trainer::step() {
                                                 std::shared_ptr<const void>(&pixels_, [](const void*) {})),
                             shape)
             : ctx_.from<float>(shape, std::span<const float>(pixels_));
-    const BatchTensors batch = BatchTensors::make(
-        ctx_, std::span<const GroupPlan>(planned.plans).subspan(static_cast<std::size_t>(shard * groups), static_cast<std::size_t>(groups)),
-        head_.importance);
+    const BatchTensors batch =
+        BatchTensors::make(ctx_,
+                           std::span<const GroupPlan>(planned.plans)
+                               .subspan(static_cast<std::size_t>(shard * groups), static_cast<std::size_t>(groups)),
+                           head_.importance);
     for (std::size_t i = 0; i < running.size(); ++i) scale_into(running_before[i], 1, running[i]);
     // Keys of dropout: a stretch of the stream for every shard of every step.
     ctx_.set_random_state(options_.seed, (static_cast<std::uint64_t>(step_ * options_.shards + first + shard) << 20));
@@ -162,10 +169,12 @@ PROMPTIQA_INLINE StepReport Trainer::step() {
       if (!gradients[i])
         gradients[i] = shard + 1 < own ? ctx_.copy(gradient) : gradient;  // a copy is ours to add to
       else
-        ctx_.kernels<float>().add_in_place(ctx_.kernel_context(), {gradient.numel(), gradient.data(), gradients[i].mutable_data()});
+        ctx_.kernels<float>().add_in_place(ctx_.kernel_context(),
+                                           {gradient.numel(), gradient.data(), gradients[i].mutable_data()});
     }
     for (std::size_t i = 0; i < running.size(); ++i)
-      ctx_.kernels<float>().add_in_place(ctx_.kernel_context(), {running[i].numel(), running[i].data(), running_sum[i].mutable_data()});
+      ctx_.kernels<float>().add_in_place(ctx_.kernel_context(),
+                                         {running[i].numel(), running[i].data(), running_sum[i].mutable_data()});
   }
 
   if (communicator_->size() > 1) {

@@ -1,6 +1,6 @@
 // Validation during training: does the model rank pictures it has not seen as people do, and does it follow its prompt?
-// Surprising choice: the prompt is also given with its scores turned around. A model that follows it must then correlate
-// negatively, about as much; one that ignores it correlates positively either way.
+// Surprising choice: the prompt is also given with its scores turned around. A model that follows it must then
+// correlate negatively, about as much; one that ignores it correlates positively either way.
 #pragma once
 
 #include <cstdint>

@@ -22,7 +22,8 @@ struct KnownLabels {
 };
 
 inline KnownLabels known_labels(const TrainingSet& set, const std::string& label) {
-  const auto column = std::find_if(set.labels.begin(), set.labels.end(), [&](const LabelColumn& c) { return c.name == label; });
+  const auto column =
+      std::find_if(set.labels.begin(), set.labels.end(), [&](const LabelColumn& c) { return c.name == label; });
   if (column == set.labels.end()) throw TrainingError("validation: the set " + set.name + " has no label " + label);
   KnownLabels known;
   for (std::size_t i = 0; i < column->values.size(); ++i) {
@@ -43,7 +44,8 @@ PROMPTIQA_INLINE Validation validate(Context& ctx, const Model<float>& model, co
   if (pairs < 1 || pairs > static_cast<std::int64_t>(pool.values.size()))
     throw TrainingError("validation: a prompt of " + std::to_string(pairs) + " pairs from " +
                         std::to_string(pool.values.size()) + " pictures of " + prompts.name);
-  if (images > 0 && images < static_cast<std::int64_t>(test.values.size())) test.values.resize(static_cast<std::size_t>(images));
+  if (images > 0 && images < static_cast<std::int64_t>(test.values.size()))
+    test.values.resize(static_cast<std::size_t>(images));
   if (test.values.size() < 2)
     throw TrainingError("validation: " + held_out.name + " has " + std::to_string(test.values.size()) +
                         " pictures with the label " + label + ", two are needed");
@@ -62,14 +64,16 @@ PROMPTIQA_INLINE Validation validate(Context& ctx, const Model<float>& model, co
   constexpr std::size_t piece = 64;  // pictures: bounds the memory of their views, the model cuts further
   for (std::size_t begin = 0; begin < test.values.size(); begin += piece) {
     std::vector<Image> part;
-    for (std::size_t i = begin; i < std::min(begin + piece, test.values.size()); ++i) part.push_back(picture(held_out, test.positions[i]));
+    for (std::size_t i = begin; i < std::min(begin + piece, test.values.size()); ++i)
+      part.push_back(picture(held_out, test.positions[i]));
     const std::vector<float> some = model.features(ctx, part);
     features.insert(features.end(), some.begin(), some.end());
   }
   const Prompt prompt = model.encode_prompt(ctx, shown, scores), turned = model.with_scores(ctx, prompt, inverted);
   const auto predictions = [&](const Prompt& p) {
     std::vector<double> predicted;
-    for (const Prediction& one : model.score_features(ctx, features, p)) predicted.push_back(static_cast<double>(one.score));
+    for (const Prediction& one : model.score_features(ctx, features, p))
+      predicted.push_back(static_cast<double>(one.score));
     return predicted;
   };
   const std::vector<double> truth(test.values.begin(), test.values.end()), predicted = predictions(prompt);

@@ -1,6 +1,6 @@
 // WeightAverage: the exponential moving average of a model's weights and running statistics; the weights that are kept.
-// Surprising choice: early on the average forgets faster, by (t + 1) / (t + 10), or a short run would end near the random
-// weights it began with.
+// Surprising choice: early on the average forgets faster, by (t + 1) / (t + 10), or a short run would end near the
+// random weights it began with.
 #pragma once
 
 #include <algorithm>

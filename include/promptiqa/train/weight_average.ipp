@@ -12,8 +12,8 @@ namespace promptiqa {
 namespace detail {
 
 /// A model from its state with some tensors replaced: replaced[k] stands for the k-th tensor (counters not counted).
-inline Model<float> model_from_state(Context& ctx, const Model<float>& model, const std::vector<Tensor<float>>* replaced,
-                                     bool training) {
+inline Model<float> model_from_state(Context& ctx, const Model<float>& model,
+                                     const std::vector<Tensor<float>>* replaced, bool training) {
   TensorFile file;
   file.path = "the model in training";
   file.metadata["config"] = model.config().to_json();
@@ -66,8 +66,8 @@ PROMPTIQA_INLINE void WeightAverage::update(Context& ctx, const Model<float>& mo
   for (const auto& entry : model.state()) {
     if (!entry.value) continue;
     Tensor<float>& average = tensors_[i++];
-    ctx.kernels<float>().lerp(ctx.kernel_context(),
-                              {average.numel(), static_cast<float>(1 - kept), entry.value.data(), average.mutable_data()});
+    ctx.kernels<float>().lerp(ctx.kernel_context(), {average.numel(), static_cast<float>(1 - kept), entry.value.data(),
+                                                     average.mutable_data()});
   }
 }
 

@@ -1,0 +1,27 @@
+// The emulated device's memory: ordinary memory with canaries around each block.
+// Surprising choice: a write past a block is found when the launch that did it ends, by looking at all canaries; fresh
+// memory is NaN, so that what nobody wrote shows in the result.
+#pragma once
+
+#include <cstddef>
+
+namespace promptiqa::emulation {
+
+/// A block of exactly `bytes` bytes at a multiple of 256, all bits set. Throws std::bad_alloc.
+void* device_allocate(std::size_t bytes);
+/// Throws EmulationError when the block's canaries are broken or it is no block.
+void device_free(void* data);
+
+/// Throws EmulationError naming `op` when a canary is broken.
+void check_canaries(const char* op);
+
+/// True when built with the address sanitizer: it then watches the margins of blocks, reads too, and ends the program.
+bool sanitizer_guards_blocks();
+
+/// Reports (see block.hpp) an access of a kernel that is misaligned or leaves the device block it begins in.
+void check_access(const void* data, std::size_t bytes, std::size_t alignment, const char* what);
+
+/// Blocks allocated and not freed.
+std::size_t device_blocks();
+
+}  // namespace promptiqa::emulation

@@ -1,0 +1,54 @@
+// launch(): the one way to start a kernel, on a device or in emulation.
+// Surprising choice: a grid without blocks is no error: there is nothing to do for a tensor without elements.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <tuple>
+#include <utility>
+
+#include <promptiqa/core/error.hpp>
+#include "portability.cuh"
+#include "runtime.hpp"
+
+namespace promptiqa::cuda {
+
+#if !PROMPTIQA_EMULATED
+/// The untyped launch; see runtime.cu.
+void launch_kernel(const void* kernel, dim3 grid, dim3 block, std::size_t shared_bytes, const Op& op, void** arguments);
+#endif
+
+/// Runs kernel(arguments...) for every thread of the grid, after all work queued before. Throws CudaError naming the
+/// op when the launch is refused.
+template <class... Parameters, class... Arguments>
+void launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, std::size_t shared_bytes, const Op& op,
+            const Arguments&... arguments) {
+  if (grid.x == 0 || grid.y == 0 || grid.z == 0) return;
+  std::tuple<Parameters...> values(static_cast<Parameters>(arguments)...);
+#if PROMPTIQA_EMULATED
+  run_grid(op.name, grid, block, shared_bytes, [&] { std::apply(kernel, values); });
+#else
+  std::apply(
+      [&](Parameters&... parameter) {
+        void* pointers[] = {static_cast<void*>(&parameter)...};
+        launch_kernel(reinterpret_cast<const void*>(kernel), grid, block, shared_bytes, op, pointers);
+      },
+      values);
+#endif
+}
+
+/// a / b rounded up, for a >= 0 and b > 0.
+__host__ PROMPTIQA_DEVICE constexpr std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
+
+/// Blocks for `items`, `per_block` of them each. Throws CudaError when a grid cannot have so many.
+inline unsigned blocks_for(const Op& op, std::int64_t items, std::int64_t per_block) {
+  const std::int64_t blocks = ceil_div(items, per_block);
+  if (blocks > 0x7FFFFFFF)
+    throw CudaError(std::string(op.name) + ": expected at most 2147483647 blocks, got " + std::to_string(blocks));
+  return static_cast<unsigned>(blocks);
+}
+
+/// True when p can be read in vectors of `bytes`.
+inline bool aligned(const void* p, std::size_t bytes) { return reinterpret_cast<std::uintptr_t>(p) % bytes == 0; }
+
+}  // namespace promptiqa::cuda

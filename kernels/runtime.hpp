@@ -1,0 +1,49 @@
+// What the library needs of the CUDA runtime, without its headers: devices, memory, copies, one stream.
+// Surprising choice: two bodies exist, runtime.cu for a device and emulation/runtime.cpp for tests on a CPU; nothing
+// above this header knows which one it is linked with.
+#pragma once
+
+#include <cstddef>
+#include <string>
+
+#include <promptiqa/core/kernel_table.hpp>
+#include <promptiqa/core/memory_pool.hpp>
+
+namespace promptiqa::cuda {
+
+/// A stream of a device: everything a Context does there happens in this order.
+struct Queue {
+  int ordinal = 0;
+  void* stream = nullptr;  // cudaStream_t
+  void* blas = nullptr;    // handle of the matrix products' library, made at the first one
+};
+
+/// Devices that can be used. Throws CudaError when the driver is missing or too old.
+int device_count();
+/// "NVIDIA H100 80GB HBM3, compute capability 9.0".
+std::string device_name(int ordinal);
+
+/// A stream of its own on a device. Throws CudaError when there is no such device.
+Queue open_queue(int ordinal);
+/// Waits for its work and ends it.
+void close_queue(Queue& queue) noexcept;
+
+/// Memory of the device, in the order of the queue. Throws CudaError when there is none left.
+void* allocate(const Queue& queue, std::size_t bytes);
+void release(const Queue& queue, void* data) noexcept;
+
+/// Copies that are in the queue's order and, seen from the host, done when they return.
+void copy_to_device(const Queue& queue, void* to, const void* from, std::size_t bytes);
+void copy_to_host(const Queue& queue, void* to, const void* from, std::size_t bytes);
+/// Waits until everything queued has been done. Throws CudaError for a fault of any earlier kernel.
+void synchronize(const Queue& queue);
+
+/// One call of one op: what its launches and their errors need to know. Its queue's device becomes this thread's.
+struct Op {
+  Op(const char* op_name, const KernelContext& kc);
+  const char* name;
+  Queue& queue;
+  MemoryPool& memory;
+};
+
+}  // namespace promptiqa::cuda

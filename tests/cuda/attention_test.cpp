@@ -1,0 +1,243 @@
+// Attention and its gradients on the emulated device: every kind of arithmetic, head dimension, length and layout.
+// Surprising choice: the reference (the CPU's table, in double, on the same inputs) comes with the sum of absolute values
+// behind each number, so tolerances are error bounds: roundings of operands and sums times that sum.
+#include <cstring>
+
+#include "products.hpp"
+
+using namespace promptiqa_test;
+
+namespace {
+
+using std::int64_t;
+
+struct Case {
+  int64_t batch, heads, queries, keys, head_dim;
+  bool interleaved = false;  // q, k and v as the three parts of one row
+  int64_t shift = 0;         // elements behind an aligned address
+  double scale = 0;          // 0: 1 / sqrt(head_dim)
+};
+
+std::string name_of(const Case& c, const Path& path) {
+  std::string text = path.name;
+  for (int64_t n : {c.batch, c.heads, c.queries, c.keys, c.head_dim}) text += " " + std::to_string(n);
+  return text + (c.interleaved ? " interleaved" : "") + (c.shift ? " unaligned" : "");
+}
+
+struct Values {
+  Numbers q, k, v, d_o;     // inputs
+  Numbers o, log_sum_exp;   // of forward
+  Numbers dq, dk, dv;
+};
+
+/// Runs forward and backward with a table, on inputs that `In` holds. When `given` is not null, backward starts from its o
+/// and log_sum_exp.
+template <class T, class In>
+Values run(const Case& c, const KernelTable<T>& table, const KernelContext& context, const Values* given) {
+  using A = accumulate_t<T>;
+  const int64_t width = c.heads * c.head_dim;
+  const int64_t q_count = c.batch * c.queries * width, k_count = c.batch * c.keys * width;
+  Values r;
+  Numbers qkv;
+  if (c.interleaved) {
+    qkv = numbers<In>(3 * q_count, 1);
+  } else {
+    r.q = numbers<In>(q_count, 1);
+    r.k = numbers<In>(k_count, 2);
+    r.v = numbers<In>(k_count, 3);
+  }
+  r.d_o = numbers<In>(q_count, 4);
+  const Buffer<T> all(qkv, c.shift), q(r.q, c.shift), k(r.k, c.shift), v(r.v, c.shift), d_o(r.d_o, c.shift);
+  const Buffer<T> o(q_count, c.shift);
+  const Buffer<A> lse(c.batch * c.heads * c.queries);
+  AttentionArgs<T> f{};
+  f.batch = c.batch, f.heads = c.heads, f.queries = c.queries, f.keys = c.keys, f.head_dim = c.head_dim;
+  f.scale = static_cast<A>(c.scale != 0 ? c.scale : static_cast<float>(1 / std::sqrt(static_cast<double>(c.head_dim))));
+  f.q_row = f.k_row = f.v_row = c.interleaved ? 3 * width : width;
+  f.q_head = f.k_head = f.v_head = f.o_head = c.head_dim;
+  f.q_batch = c.queries * f.q_row, f.k_batch = f.v_batch = c.keys * f.k_row;
+  f.o_row = width, f.o_batch = c.queries * width;
+  f.q = c.interleaved ? all.data() : q.data();
+  f.k = c.interleaved ? f.q + width : k.data();
+  f.v = c.interleaved ? f.q + 2 * width : v.data();
+  f.o = o.data();
+  table.attention(context, f);  // inference: without log_sum_exp
+  const Numbers inferred = o.values();
+  f.log_sum_exp = lse.data();
+  table.attention(context, f);
+  r.o = o.values();
+  CHECK((std::memcmp(r.o.data(), inferred.data(), r.o.size() * sizeof(double)) == 0));
+  r.log_sum_exp = lse.values();
+
+  const Buffer<T> given_o(given ? given->o : r.o, c.shift);
+  const Buffer<A> given_lse(given ? given->log_sum_exp : r.log_sum_exp);
+  const Buffer<T> d_all(c.interleaved ? 3 * q_count : 0, c.shift), dq(q_count, c.shift), dk(k_count, c.shift), dv(k_count, c.shift);
+  AttentionBackwardArgs<T> b{};
+  b.forward = f;
+  b.forward.o = given_o.data();
+  b.forward.log_sum_exp = given_lse.data();
+  b.d_o = d_o.data();
+  b.dq = c.interleaved ? d_all.data() : dq.data();
+  b.dk = c.interleaved ? b.dq + width : dk.data();
+  b.dv = c.interleaved ? b.dq + 2 * width : dv.data();
+  table.attention_backward(context, b);
+  if (c.interleaved) {
+    const Numbers gradients = d_all.values();
+    for (std::size_t i = 0; i < gradients.size(); ++i) {
+      const auto part = static_cast<int64_t>(i) / width % 3;
+      (part == 0 ? r.dq : part == 1 ? r.dk : r.dv).push_back(gradients[i]);
+      (part == 0 ? r.q : part == 1 ? r.k : r.v).push_back(qkv[i]);
+    }
+  } else {
+    r.dq = dq.values(), r.dk = dk.values(), r.dv = dv.values();
+  }
+  return r;
+}
+
+/// Error bounds of every output in units of roundoff: `terms` additions and `operand` for a rounded factor.
+struct Bounds {
+  Numbers o, log_sum_exp, dq, dk, dv;
+};
+Bounds bounds_of(const Case& c, const Values& x, double sum_roundoff, double operand) {
+  const int64_t width = c.heads * c.head_dim;
+  const double scale = c.scale != 0 ? c.scale : 1 / std::sqrt(static_cast<double>(c.head_dim)), size = std::abs(scale);
+  Bounds b;
+  b.o.assign(x.o.size(), 0), b.dq.assign(x.dq.size(), 0), b.dk.assign(x.dk.size(), 0), b.dv.assign(x.dv.size(), 0);
+  b.log_sum_exp.assign(x.log_sum_exp.size(), 0);
+  const double unit = operand + sum_roundoff * static_cast<double>(c.head_dim + c.queries + c.keys + 32);
+  const auto at = [](const Numbers& v, int64_t i) { return v[static_cast<std::size_t>(i)]; };
+  const auto add = [](Numbers& v, int64_t i, double d) { v[static_cast<std::size_t>(i)] += d; };
+  for (int64_t e = 0; e < c.batch; ++e)
+    for (int64_t h = 0; h < c.heads; ++h)
+      for (int64_t i = 0; i < c.queries; ++i) {
+        const int64_t q = (e * c.queries + i) * width + h * c.head_dim, row = (e * c.heads + h) * c.queries + i;
+        double delta = 0;  // of absolute values
+        for (int64_t d = 0; d < c.head_dim; ++d) delta += std::abs(at(x.d_o, q + d) * at(x.o, q + d));
+        for (int64_t j = 0; j < c.keys; ++j) {
+          const int64_t k = (e * c.keys + j) * width + h * c.head_dim;
+          double s = 0, s_size = 0, dp_size = 0;
+          for (int64_t d = 0; d < c.head_dim; ++d) {
+            s += scale * at(x.q, q + d) * at(x.k, k + d);
+            s_size += std::abs(scale * at(x.q, q + d) * at(x.k, k + d));
+            dp_size += std::abs(at(x.d_o, q + d) * at(x.v, k + d));
+          }
+          // p's relative error is s's absolute one; its size counts once more for the exponential and the sum.
+          const double p = std::exp(s - at(x.log_sum_exp, row)) * (2 + 2 * s_size), ds = size * p * (dp_size + delta);
+          add(b.log_sum_exp, row, unit * p);
+          for (int64_t d = 0; d < c.head_dim; ++d) {
+            add(b.o, q + d, unit * p * std::abs(at(x.v, k + d)));
+            add(b.dv, k + d, unit * p * std::abs(at(x.d_o, q + d)));
+            add(b.dq, q + d, unit * ds * std::abs(at(x.k, k + d)));
+            add(b.dk, k + d, unit * ds * std::abs(at(x.q, q + d)));
+          }
+        }
+      }
+  return b;
+}
+
+void compare(const char* what, const Numbers& got, const Numbers& want, const Numbers& bound, double store_roundoff) {
+  INFO(what);
+  CHECK(worst_ratio(got, want, bound, 1, store_roundoff) <= 1);
+}
+
+template <class T>
+void check(const Case& c, const Path& path) {
+  INFO(name_of(c, path) << ", " << sizeof(T) << " bytes an element");
+  const WithTraits traits(path.traits);
+  Values got[2];
+  for (int i = 0; i < 2; ++i) {
+    const InOrder order(i == 0 ? emulation::Order::forward : emulation::Order::reverse);
+    got[i] = run<T, T>(c, cuda::kernel_table<T>(), emulated().kernel_context(), nullptr);
+  }
+  CHECK((got[0].o == got[1].o && got[0].log_sum_exp == got[1].log_sum_exp));
+  CHECK((got[0].dq == got[1].dq && got[0].dk == got[1].dk && got[0].dv == got[1].dv));
+  Case aligned = c;
+  aligned.shift = 0;
+  const Values want = run<double, T>(aligned, exact().kernels<double>(), exact().kernel_context(), &got[0]);
+  const double sum_roundoff = epsilon_of<accumulate_t<T>> / 2, store = epsilon_of<T> / 2;
+  const Bounds b = bounds_of(c, want, sum_roundoff, path.operand_error);
+  compare("o", got[0].o, want.o, b.o, store);
+  compare("log_sum_exp", got[0].log_sum_exp, want.log_sum_exp, b.log_sum_exp, 2 * sum_roundoff);
+  compare("dq", got[0].dq, want.dq, b.dq, store);
+  compare("dk", got[0].dk, want.dk, b.dk, store);
+  compare("dv", got[0].dv, want.dv, b.dv, store);
+}
+
+const std::vector<Case> small_cases = {
+    {1, 1, 1, 1, 1},
+    {2, 3, 1, 1, 32},
+    {1, 2, 7, 49, 17},
+    {2, 1, 49, 7, 3},
+    {1, 2, 5, 9, 33, false, 1},
+    {1, 2, 10, 33, 8, false, 0, 3.0},  // one key takes nearly all: the maximum must be subtracted
+    {1, 1, 40, 40, 64, false, 0, -0.25},
+    {1, 2, 13, 13, 32, true},
+    {2, 2, 9, 9, 5, true, 1},
+    {2, 1, 64, 64, 32},                // whole tiles
+};
+const std::vector<Case> long_cases = {
+    {1, 1, 65, 130, 32}, {1, 1, 130, 65, 64}, {1, 1, 66, 70, 128}, {1, 1, 65, 67, 100}, {1, 2, 130, 1, 64}, {1, 2, 1, 130, 64},
+};
+
+template <class T>
+void check_cases(const Path& path, const std::vector<Case>& cases) {
+  for (const Case& c : cases) check<T>(c, path);
+}
+
+}  // namespace
+
+TEST_CASE("attention in plain arithmetic", "[cuda]") {
+  check_cases<float>(plain, small_cases);
+  check_cases<float>(plain, long_cases);
+  for (const std::size_t i : {3u, 4u, 5u, 7u, 8u}) {
+    check<double>(small_cases[i], plain);
+    check<bfloat16>(small_cases[i], plain);
+  }
+}
+
+TEST_CASE("attention on tensor cores", "[cuda]") {
+  check_cases<bfloat16>(bf16_tensor_cores, small_cases);
+  check_cases<bfloat16>(bf16_tensor_cores, long_cases);
+  check_cases<float>(tf32_tensor_cores, small_cases);
+  check_cases<float>(tf32_tensor_cores, {long_cases[0], long_cases[3]});
+}
+
+TEST_CASE("attention of a warp a row", "[cuda]") {
+  for (const std::size_t i : {0u, 1u, 3u, 4u, 5u, 8u}) {
+    check<float>(small_cases[i], little_shared);
+    check<bfloat16>(small_cases[i], little_shared);
+    check<double>(small_cases[i], little_shared);
+  }
+  check<float>({1, 2, 5, 7, 131}, plain);
+  check<bfloat16>({1, 2, 5, 7, 131}, bf16_tensor_cores);
+}
+
+TEST_CASE("attention of nothing", "[cuda]") {
+  for (const Path& path : {plain, bf16_tensor_cores, little_shared}) {
+    check<bfloat16>({0, 2, 3, 4, 5}, path);
+    check<bfloat16>({2, 2, 0, 4, 5}, path);  // dk and dv are zeros, not garbage
+  }
+}
+
+TEST_CASE("attention with scores that are infinite or not numbers", "[cuda]") {
+  const float infinity = std::numeric_limits<float>::infinity();
+  for (const Path& path : {plain, tf32_tensor_cores, little_shared}) {
+    INFO(path.name);
+    const WithTraits traits(path.traits);
+    const Buffer<float> q(Numbers{1}), k(Numbers{-infinity, -infinity, 1, -infinity}), v(Numbers{5, 6, 7, 8}), o(1);
+    AttentionArgs<float> f{};
+    f.batch = f.heads = f.queries = f.head_dim = 1, f.keys = 4, f.scale = 1;
+    f.q_row = f.k_row = f.v_row = f.o_row = 1;
+    f.q = q.data(), f.k = k.data(), f.v = v.data(), f.o = o.data();
+    const KernelTable<float>& table = cuda::kernel_table<float>();
+    table.attention(emulated().kernel_context(), f);
+    CHECK(o.values()[0] == 7);  // those at -inf do not count
+    f.keys = 2;
+    table.attention(emulated().kernel_context(), f);
+    CHECK(std::isnan(o.values()[0]));
+    k.data()[1] = std::numeric_limits<float>::quiet_NaN();
+    f.keys = 3;
+    table.attention(emulated().kernel_context(), f);
+    CHECK(std::isnan(o.values()[0]));
+  }
+}

@@ -1,0 +1,150 @@
+// Convolution and its gradients on the emulated device, in every kind of arithmetic, over awkward geometries.
+// Surprising choice: everything is compared with the CPU's double kernels on the same inputs, within error bounds.
+#include "products.hpp"
+
+using namespace promptiqa_test;
+
+namespace {
+
+using std::int64_t;
+
+Conv2dGeometry geometry(int64_t batch, int64_t in, int64_t h, int64_t w, int64_t out, int64_t kh, int64_t kw,
+                        int64_t sh, int64_t sw, int64_t ph, int64_t pw) {
+  return {batch, in, h, w, out, (h + 2 * ph - kh) / sh + 1, (w + 2 * pw - kw) / sw + 1, kh, kw, sh, sw, ph, pw};
+}
+
+const std::vector<Conv2dGeometry> geometries = {
+    geometry(1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0),     // the smallest there is
+    geometry(2, 3, 17, 19, 5, 3, 3, 2, 2, 1, 1),   // stem: stride 2, padded
+    geometry(3, 5, 9, 11, 7, 3, 3, 1, 1, 1, 1),
+    geometry(2, 6, 12, 12, 13, 5, 5, 1, 1, 0, 0),  // no padding
+    geometry(1, 3, 24, 16, 9, 8, 8, 8, 8, 0, 0),   // patches
+    geometry(1, 3, 18, 19, 9, 8, 8, 8, 8, 0, 0),   // patches, pixels left over at the edge
+    geometry(3, 7, 5, 13, 10, 1, 1, 1, 1, 0, 0),   // pointwise
+    geometry(2, 7, 9, 9, 3, 1, 1, 2, 2, 0, 0),     // 1 x 1 with stride: the pointwise path must not be taken
+    geometry(1, 2, 4, 4, 3, 1, 1, 1, 1, 1, 1),     // 1 x 1 with padding
+    geometry(2, 2, 3, 2, 4, 5, 5, 1, 1, 2, 2),     // kernel larger than the image
+    geometry(1, 2, 2, 2, 3, 3, 3, 1, 1, 3, 3),     // pixels that see padding only
+    geometry(2, 3, 10, 21, 6, 2, 5, 1, 3, 0, 2),   // nothing square
+    geometry(1, 3, 21, 10, 6, 5, 2, 3, 1, 2, 1),
+    geometry(1, 2, 30, 1, 4, 3, 1, 1, 1, 1, 0),    // one pixel wide
+    geometry(1, 2, 1, 70, 4, 1, 3, 1, 2, 0, 1),    // one pixel high
+    geometry(1, 2, 9, 9, 3, 1, 1, 3, 2, 1, 0),     // a kernel smaller than its stride: pixels that no tap meets
+    geometry(2, 17, 5, 5, 130, 3, 3, 1, 1, 1, 1),  // more output channels than a tile has rows
+    geometry(1, 66, 5, 5, 12, 3, 3, 1, 1, 1, 1),   // many steps, several tiles of taps
+    geometry(2, 3, 24, 25, 34, 3, 3, 1, 1, 1, 1),  // several parts of the sum over pixels
+};
+
+std::string name_of(const Conv2dGeometry& g) {
+  std::string text;
+  for (int64_t n : {g.batch, g.in_channels, g.in_h, g.in_w, g.out_channels, g.kernel_h, g.kernel_w, g.stride_h, g.stride_w,
+                    g.pad_h, g.pad_w})
+    text += std::to_string(n) + " ";
+  return text;
+}
+
+struct Result {
+  Numbers plain, unit, in_place, packed, dx, dweight, dbias, dweight_alone;
+};
+
+/// Runs everything. `absolute_values`: on the inputs' absolute values and without relu, for error bounds.
+template <class T, class In>
+Result run(const Conv2dGeometry& g, const KernelTable<T>& table, const KernelContext& kc, bool absolute_values) {
+  using A = accumulate_t<T>;
+  const auto draw = [&](int64_t count, std::uint32_t seed) {
+    const Numbers n = numbers<In>(count, seed);
+    return absolute_values ? absolute(n) : n;
+  };
+  const int64_t x_size = g.batch * g.in_channels * g.in_h * g.in_w, y_size = g.batch * g.out_channels * g.out_h * g.out_w;
+  const int64_t w_size = g.out_channels * g.in_channels * g.kernel_h * g.kernel_w;
+  const Activation relu = absolute_values ? Activation::none : Activation::relu;
+  const Buffer<T> x(draw(x_size, 1)), w(draw(w_size, 2)), dy(draw(y_size, 3)), residual(draw(y_size, 4)), y(y_size);
+  const Buffer<A> bias(draw(g.out_channels, 5)), scale(draw(g.out_channels, 6)), dbias(g.out_channels);
+  const Buffer<T> in_place(draw(y_size, 4)), dx(x_size), dw(w_size), dw_alone(w_size);
+  Result r;
+  table.conv2d(kc, {g, x.data(), w.data(), nullptr, y.data()});
+  r.plain = y.values();
+  table.conv2d(kc, {g, x.data(), w.data(), bias.data(), y.data(), nullptr, residual.data(), relu});
+  r.unit = y.values();
+  table.conv2d(kc, {g, x.data(), w.data(), nullptr, in_place.data(), nullptr, in_place.data(), relu});
+  r.in_place = in_place.values();
+  const std::size_t bytes = table.packed_conv2d_bytes(g.out_channels, g.in_channels, g.kernel_h, g.kernel_w);
+  const StorageRef packed = (sizeof(T) == 8 && kc.memory == exact().kernel_context().memory ? exact() : emulated()).memory().allocate(bytes);
+  table.pack_conv2d(kc, {g.out_channels, g.in_channels, g.kernel_h, g.kernel_w, w.data(), scale.data(), packed->data});
+  table.conv2d(kc, {g, x.data(), nullptr, bias.data(), y.data(), packed->data});
+  r.packed = y.values();
+  table.conv2d_backward_data(kc, {g, dy.data(), w.data(), dx.data()});
+  r.dx = dx.values();
+  table.conv2d_backward_weight(kc, {g, dy.data(), x.data(), dw.data(), dbias.data()});
+  r.dweight = dw.values();
+  r.dbias = dbias.values();
+  table.conv2d_backward_weight(kc, {g, dy.data(), x.data(), dw_alone.data(), nullptr});
+  r.dweight_alone = dw_alone.values();
+  return r;
+}
+
+template <class T>
+void check(const Path& path, const Conv2dGeometry& g) {
+  INFO(path.name << ", " << sizeof(T) << " bytes an element, " << name_of(g));
+  const WithTraits traits(path.traits);
+  Result got[2];
+  for (int i = 0; i < 2; ++i) {
+    const InOrder order(i == 0 ? emulation::Order::forward : emulation::Order::reverse);
+    got[i] = run<T, T>(g, cuda::kernel_table<T>(), emulated().kernel_context(), false);
+  }
+  const Result want = run<double, T>(g, exact().kernels<double>(), exact().kernel_context(), false);
+  const Result size = run<double, T>(g, exact().kernels<double>(), exact().kernel_context(), true);
+  const double store = epsilon_of<T> / 2, sum = epsilon_of<accumulate_t<T>> / 2;
+  const auto compare = [&](const char* what, Numbers Result::*part, int64_t terms, double operand_error) {
+    INFO(what);
+    CHECK((got[0].*part == got[1].*part));
+    const double unit = operand_error + sum * static_cast<double>(terms + 3);
+    CHECK(worst_ratio(got[0].*part, want.*part, size.*part, unit, store) <= 1);
+  };
+  // bfloat16 operands are what they are; TF32 rounds them (bf16's operand_error is of sums that become operands).
+  const double operand = path.traits.tf32 ? path.operand_error : 0;
+  const int64_t depth = g.in_channels * g.kernel_h * g.kernel_w, pixels = g.batch * g.out_h * g.out_w;
+  compare("y", &Result::plain, depth, operand);
+  compare("y of a residual unit", &Result::unit, depth, operand);
+  compare("y over its residual", &Result::in_place, depth, operand);
+  compare("y of a packed weight", &Result::packed, depth, operand + (sizeof(T) == 2 ? 0x1p-8 : 2 * sum));
+  compare("dx", &Result::dx, g.out_channels * g.kernel_h * g.kernel_w, operand);
+  compare("dweight", &Result::dweight, pixels, operand);
+  compare("dbias", &Result::dbias, pixels, 0);
+  CHECK((got[0].dweight == got[0].dweight_alone));
+}
+
+}  // namespace
+
+TEST_CASE("convolutions in plain arithmetic", "[cuda]") {
+  for (const Conv2dGeometry& g : geometries) check<float>(plain, g);
+}
+
+TEST_CASE("convolutions in plain arithmetic, double and widened bfloat16", "[cuda]") {
+  for (const std::size_t i : {1u, 4u, 6u, 11u, 15u}) {
+    check<double>(plain, geometries[i]);
+    check<bfloat16>(plain, geometries[i]);
+  }
+}
+
+TEST_CASE("convolutions on tensor cores", "[cuda]") {
+  for (const Conv2dGeometry& g : geometries) check<bfloat16>(bf16_tensor_cores, g);
+  for (const std::size_t i : {0u, 1u, 2u, 6u, 12u, 16u}) check<float>(tf32_tensor_cores, geometries[i]);
+}
+
+TEST_CASE("convolution keeps what is not a number, and writes zeros where there are no images", "[cuda]") {
+  const Conv2dGeometry g = geometry(1, 1, 2, 2, 1, 1, 2, 1, 1, 0, 0);
+  const Buffer<float> x(Numbers{1, std::nan(""), 2, -3}), w(Numbers{1, 1}), y(2);
+  cuda::kernel_table<float>().conv2d(emulated().kernel_context(), {g, x.data(), w.data(), nullptr, y.data(), nullptr, nullptr,
+                                                                   Activation::relu});
+  CHECK(std::isnan(y.values()[0]));
+  CHECK(y.values()[1] == 0);
+
+  const Conv2dGeometry none = geometry(0, 2, 3, 3, 2, 2, 2, 1, 1, 0, 0);
+  const Buffer<float> nothing(0), dw(16);
+  const Buffer<float> dbias(2);
+  cuda::kernel_table<float>().conv2d_backward_weight(emulated().kernel_context(),
+                                                     {none, nothing.data(), nothing.data(), dw.data(), dbias.data()});
+  CHECK((dw.values() == Numbers(16, 0.0)));
+  CHECK((dbias.values() == Numbers(2, 0.0)));
+}

@@ -1,0 +1,127 @@
+// The pieces of tensor-core kernels on the emulated device: fragments, mma.sync, ldmatrix, cp.async.
+// Surprising choice: the twins are tested against products of whole matrices, and a kernel without its wait or its barrier is
+// shown to be found out.
+#include <iostream>
+
+#include "../../kernels/async_copy.cuh"
+#include "../../kernels/launch.cuh"
+#include "../../kernels/mma.cuh"
+#include "products.hpp"
+
+using namespace promptiqa_test;
+using namespace promptiqa::cuda;
+
+namespace {
+
+// c (16 R, 24 or 32) = a (16 R, 32) b, with b transposed (rows times rows) or not (fragment times matrix).
+constexpr int depth = 32, width = 32, row_tiles = 2;
+
+template <class Math>
+void fill_tile(Shared<typename Math::Operand> tile, const double* numbers, int rows) {
+  using Operand = typename Math::Operand;
+  for (int i = static_cast<int>(threadIdx.x); i < rows * depth; i += 32)
+    tile[i / depth * padded<Operand>(depth) + i % depth] = from_double<Operand>(numbers[i]);
+}
+
+/// c = a b^T for a (32, 32) and b (32, 32); then d = c's first 16 rows times b.
+template <class Math>
+void products_kernel(const double* a, const double* b, double* c, double* d) {
+  using Operand = typename Math::Operand;
+  using Sum = typename Math::Sum;
+  constexpr int pitch = padded<Operand>(depth);
+  PROMPTIQA_SHARED(Operand, a_tile, 16 * row_tiles * pitch);
+  PROMPTIQA_SHARED(Operand, b_tile, width * pitch);
+  fill_tile<Math>(a_tile, a, 16 * row_tiles);
+  fill_tile<Math>(b_tile, b, width);
+  __syncthreads();
+  Fragment<Sum, width / 8> sums[row_tiles], product;
+  for (auto& s : sums) s.clear();
+  product.clear();
+  Math::template add_rows_times_rows<depth>(sums, a_tile, pitch, b_tile, pitch);
+  for (int r = 0; r < row_tiles; ++r)
+    sums[r].for_each([&](Sum& v, int second, int column) { c[(16 * r + 8 * second + fragment_row()) * width + column] = v; });
+  Math::add_fragment_times_matrix(product, sums[0], b_tile, pitch);
+  product.for_each([&](Sum& v, int second, int column) { d[(8 * second + fragment_row()) * depth + column] = v; });
+}
+
+template <class Math>
+void check_products(const char* what, double operand_error) {
+  INFO(what);
+  const Numbers a = numbers<float>(16 * row_tiles * depth, 1), b = numbers<float>(width * depth, 2);
+  const Buffer<double> a_data(a), b_data(b), c(16 * row_tiles * width), d(16 * depth);
+  const Op op("products", emulated().kernel_context());
+  launch(products_kernel<Math>, 1, 32, 0, op, a_data.data(), b_data.data(), c.data(), d.data());
+  const auto at = [](const Numbers& n, int i) { return n[static_cast<std::size_t>(i)]; };
+  const Numbers c_values = c.values();
+  Numbers want_c, size_c, want_d, size_d;
+  for (int i = 0; i < 16 * row_tiles; ++i)
+    for (int j = 0; j < width; ++j) {
+      double sum = 0, size = 0;
+      for (int k = 0; k < depth; ++k) {
+        sum += at(a, i * depth + k) * at(b, j * depth + k);
+        size += std::abs(at(a, i * depth + k) * at(b, j * depth + k));
+      }
+      want_c.push_back(sum);
+      size_c.push_back(size);
+    }
+  for (int i = 0; i < 16; ++i)
+    for (int j = 0; j < depth; ++j) {
+      double sum = 0, size = 0;
+      for (int k = 0; k < width; ++k) {
+        sum += at(c_values, i * width + k) * at(b, k * depth + j);
+        size += std::abs(at(c_values, i * width + k) * at(b, k * depth + j));
+      }
+      want_d.push_back(sum);
+      size_d.push_back(size);
+    }
+  const double unit = 2 * operand_error + 40 * epsilon_of<typename Math::Sum>;
+  CHECK(worst_ratio(c_values, want_c, size_c, unit, 0) <= 1);
+  CHECK(worst_ratio(d.values(), want_d, size_d, unit, 0) <= 1);
+  CHECK(worst_ratio(d.values(), want_d, size_d, unit / 200, 0) > (operand_error == 0 ? -1 : 1));  // operands are rounded
+}
+
+void copy_kernel(const float* from, float* to, int count, int mistake) {
+  PROMPTIQA_SHARED(float, tile, 2 * 32 * 4);
+  const int lane = static_cast<int>(threadIdx.x);
+  for (int stage = 0; stage < 2; ++stage) {
+    const int first = (stage * 32 + lane) * 4;
+    copy_async(tile + first, from + (first < count ? first : 0), first < count);
+    commit_copies();
+  }
+  if (mistake == 1)
+    wait_for_copies<2>();
+  else
+    wait_for_copies<1>();
+  if (mistake != 2) __syncthreads();
+  for (int i = 0; i < 4; ++i) to[lane + 32 * i] = tile[lane + 32 * i];
+  wait_for_copies<0>();
+  __syncthreads();
+  for (int i = 4; i < 8; ++i) to[lane + 32 * i] = tile[lane + 32 * i];
+  if (mistake == 3) copy_async(tile + (128 + lane * 4), from, true);  // over what others may still be reading
+}
+
+}  // namespace
+
+TEST_CASE("products of a warp's tiles", "[cuda]") {
+  check_products<PlainMath<float>>("plain float", 0);
+  check_products<PlainMath<double>>("plain double", 0);
+  check_products<Bf16Math>("mma.m16n8k16.bf16", 0x1p-8);
+  check_products<Tf32Math>("mma.m16n8k8.tf32", 0x1p-11);
+}
+
+TEST_CASE("asynchronous copies arrive when they are waited for", "[cuda]") {
+  const Numbers n = numbers<float>(256, 3);
+  const Buffer<float> from(n), to(256);
+  const Op op("copies", emulated().kernel_context());
+  launch(copy_kernel, 1, 32, 0, op, from.data(), to.data(), 200, 0);
+  Numbers want = n;
+  for (std::size_t i = 200; i < 256; ++i) want[i] = 0;  // what is not valid is zeros
+  CHECK((to.values() == want));
+  for (const int mistake : {1, 2, 3}) {
+    INFO("mistake " << mistake);
+    CHECK_THROWS_AS(launch(copy_kernel, 1, 32, 0, op, from.data(), to.data(), 256, mistake), emulation::EmulationError);
+  }
+  std::cout << "CUDA: emulated twins were run of mma.sync (m16n8k16 bf16, m16n8k8 tf32), ldmatrix, cp.async and "
+               "cvt.rna.tf32; their PTX, and the calls of cuBLAS, only compile here."
+            << std::endl;
+}
