@@ -40,7 +40,7 @@ struct Backend {
 inline std::vector<Backend> backends() {
   std::vector<Backend> found;
   for (const CpuBackend id : {CpuBackend::eigen, CpuBackend::portable, CpuBackend::avx2, CpuBackend::avx512,
-                              CpuBackend::avx512_bf16})
+                              CpuBackend::avx512_bf16, CpuBackend::avx512_int8})
     if (promptiqa::cpu::missing_instructions(id).empty()) found.push_back({id, promptiqa::cpu::backend_name(id)});
   return found;
 }

@@ -1,6 +1,6 @@
 // Copies from global to shared memory that run while the block computes (cp.async, sm_80 and later).
-// Surprising choice: before sm_80 they are ordinary copies; in emulation the bytes arrive when they are waited for and are
-// NaN until then, so that a missing wait shows.
+// Surprising choice: before sm_80 they are ordinary copies; in emulation the bytes arrive when they are waited for and
+// are NaN until then, so that a missing wait shows.
 #pragma once
 
 #include "portability.cuh"
@@ -67,7 +67,10 @@ template <class T>
 PROMPTIQA_DEVICE void copy_async(T* to, const T* from, bool valid) {
 #if __CUDA_ARCH__ >= 800
   const unsigned address = static_cast<unsigned>(__cvta_generic_to_shared(to));
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" : : "r"(address), "l"(from), "r"(valid ? 16 : 0) : "memory");
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;"
+               :
+               : "r"(address), "l"(from), "r"(valid ? 16 : 0)
+               : "memory");
 #else
   constexpr int width = vector_width<T>;
   Vector<T, width> v = {};

@@ -1,6 +1,6 @@
-// Attention, softmax(scale q k^T) v, without its matrix of scores: keys pass by in steps, and what has been summed up is
-// scaled down whenever a larger score appears (the online softmax of FlashAttention).
-// Surprising choice: powers of 2 instead of e, so that scale and base cost one multiplication a score.
+// Attention, softmax(scale q k^T) v, without its matrix of scores: keys pass by in steps, and what has been summed up
+// is scaled down whenever a larger score appears (the online softmax of FlashAttention). Surprising choice: powers of 2
+// instead of e, so that scale and base cost one multiplication a score.
 #pragma once
 
 #include "attention_tile.cuh"
@@ -19,6 +19,7 @@ __global__ void __launch_bounds__(Tile::threads) attention_kernel(AttentionArgs<
   const T* v = args.v + block.b * args.v_batch + block.h * args.v_head;
   const int queries = static_cast<int>(args.queries), keys = static_cast<int>(args.keys);
   const int head_dim = static_cast<int>(args.head_dim), warp_first = static_cast<int>(threadIdx.x) / 32 * 16;
+  const bool busy = block.first + warp_first < queries;  // a warp without rows only helps to load
 
   constexpr int steps_size = 2 * Tile::step_size;  // this step's keys or values, and the next one's
   const Shared<Operand> memory = dynamic_shared<Operand>(0, Tile::own_size + 2 * steps_size);
@@ -41,29 +42,31 @@ __global__ void __launch_bounds__(Tile::threads) attention_kernel(AttentionArgs<
     wait_for_copies<1>();
     __syncthreads();
 
-    Fragment<Sum, Tile::step_columns> scores[1];
-    scores[0].clear();
-    Math::template add_rows_times_rows<Tile::D>(scores, q_tile + warp_first * Tile::pitch, Tile::pitch,
-                                                k_tiles + stage * Tile::step_size, Tile::pitch);
-    Sum step_largest[2] = {largest[0], largest[1]};
-    scores[0].for_each([&](Sum& s, int second, int column) {
-      s = first + column < keys ? s * factor : -static_cast<Sum>(INFINITY);
-      step_largest[second] = step_largest[second] < s ? s : step_largest[second];
-    });
-    Sum shift[2], shrink[2];
-    for (int i = 0; i < 2; ++i) {
-      step_largest[i] = quad_max(step_largest[i]);
-      shift[i] = step_largest[i] == -static_cast<Sum>(INFINITY) ? Sum(0) : step_largest[i];
-      shrink[i] = exp2(largest[i] - shift[i]);
-      largest[i] = step_largest[i];
-      total[i] *= shrink[i];
+    if (busy) {
+      Fragment<Sum, Tile::step_columns> scores[1];
+      scores[0].clear();
+      Math::template add_rows_times_rows<Tile::D>(scores, q_tile + warp_first * Tile::pitch, Tile::pitch,
+                                                  k_tiles + stage * Tile::step_size, Tile::pitch);
+      Sum step_largest[2] = {largest[0], largest[1]};
+      scores[0].for_each([&](Sum& s, int second, int column) {
+        s = first + column < keys ? s * factor : -static_cast<Sum>(INFINITY);
+        step_largest[second] = step_largest[second] < s ? s : step_largest[second];
+      });
+      Sum shift[2], shrink[2];
+      for (int i = 0; i < 2; ++i) {
+        step_largest[i] = quad_max(step_largest[i]);
+        shift[i] = step_largest[i] == -static_cast<Sum>(INFINITY) ? Sum(0) : step_largest[i];
+        shrink[i] = exp2(largest[i] - shift[i]);
+        largest[i] = step_largest[i];
+        total[i] *= shrink[i];
+      }
+      scores[0].for_each([&](Sum& s, int second, int) {
+        s = exp2(s - shift[second]);
+        total[second] += s;
+      });
+      o.for_each([&](Sum& value, int second, int) { value *= shrink[second]; });
+      Math::add_fragment_times_matrix(o, scores[0], v_tiles + stage * Tile::step_size, Tile::pitch);
     }
-    scores[0].for_each([&](Sum& s, int second, int) {
-      s = exp2(s - shift[second]);
-      total[second] += s;
-    });
-    o.for_each([&](Sum& value, int second, int) { value *= shrink[second]; });
-    Math::add_fragment_times_matrix(o, scores[0], v_tiles + stage * Tile::step_size, Tile::pitch);
     __syncthreads();  // the next but one step's rows come into these tiles
   }
 

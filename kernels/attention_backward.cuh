@@ -1,7 +1,7 @@
 // Gradients of attention, with p = softmax(s), s = scale q k^T, and delta = sum(do * o) of each query:
 // dv = p^T do, ds = p * (do v^T - delta), dq = scale ds k, dk = scale ds^T q. p comes from log_sum_exp, block by block.
-// Surprising choice: two kernels, one with the queries' rows and one with the keys', compute p twice; in return nobody adds
-// to what another block has written, and the bits are the same in every run.
+// Surprising choice: two kernels, one with the queries' rows and one with the keys', compute p twice; in return nobody
+// adds to what another block has written, and the bits are the same in every run.
 #pragma once
 
 #include "attention_tile.cuh"
@@ -19,7 +19,8 @@ __global__ void __launch_bounds__(128) attention_delta_kernel(AttentionBackwardA
   const std::int64_t pair = row / f.queries;
   const std::int64_t first = pair / f.heads * f.o_batch + pair % f.heads * f.o_head + row % f.queries * f.o_row;
   A sum = 0;
-  for (int d = static_cast<int>(threadIdx.x); d < f.head_dim; d += 32) sum += widen(args.d_o[first + d]) * widen(f.o[first + d]);
+  for (int d = static_cast<int>(threadIdx.x); d < f.head_dim; d += 32)
+    sum += widen(args.d_o[first + d]) * widen(f.o[first + d]);
   sum = warp_sum(sum);
   if (threadIdx.x == 0) delta[row] = sum;
 }
@@ -32,11 +33,13 @@ __global__ void __launch_bounds__(Tile::threads)
   using Sum = typename Tile::Sum;
   const AttentionArgs<T>& f = args.forward;
   const AttentionBlock block = attention_block(f.heads, f.queries, Tile::rows);
-  const std::int64_t q_pair = block.b * f.q_batch + block.h * f.q_head, o_pair = block.b * f.o_batch + block.h * f.o_head;
+  const std::int64_t q_pair = block.b * f.q_batch + block.h * f.q_head,
+                     o_pair = block.b * f.o_batch + block.h * f.o_head;
   const T* k = f.k + block.b * f.k_batch + block.h * f.k_head;
   const T* v = f.v + block.b * f.v_batch + block.h * f.v_head;
   const int queries = static_cast<int>(f.queries), keys = static_cast<int>(f.keys);
   const int head_dim = static_cast<int>(f.head_dim), warp_first = static_cast<int>(threadIdx.x) / 32 * 16;
+  const bool busy = block.first + warp_first < queries;  // a warp without rows only helps to load
 
   constexpr int steps_size = 2 * Tile::step_size;
   const Shared<Operand> memory = dynamic_shared<Operand>(0, 2 * Tile::own_size + 2 * steps_size);
@@ -67,26 +70,31 @@ __global__ void __launch_bounds__(Tile::threads)
     wait_for_copies<1>();
     __syncthreads();
 
-    const Shared<Operand> k_tile = k_tiles + stage * Tile::step_size, v_tile = v_tiles + stage * Tile::step_size;
-    Fragment<Sum, Tile::step_columns> p[1], ds[1];
-    p[0].clear();
-    ds[0].clear();
-    Math::template add_rows_times_rows<Tile::D>(p, q_tile + warp_first * Tile::pitch, Tile::pitch, k_tile, Tile::pitch);
-    Math::template add_rows_times_rows<Tile::D>(ds, do_tile + warp_first * Tile::pitch, Tile::pitch, v_tile, Tile::pitch);
-    p[0].for_each([&](Sum& s, int second, int column) {
-      s = first + column < keys ? exp2(s * factor - row_log[second]) : Sum(0);
-    });
-    PROMPTIQA_UNROLL
-    for (int j = 0; j < Tile::step_columns; ++j)
-      for (int i = 0; i < 4; ++i) ds[0].values[j][i] = p[0].values[j][i] * (ds[0].values[j][i] - row_delta[i / 2]);
-    Math::add_fragment_times_matrix(dq, ds[0], k_tile, Tile::pitch);
+    if (busy) {
+      const Shared<Operand> k_tile = k_tiles + stage * Tile::step_size, v_tile = v_tiles + stage * Tile::step_size;
+      Fragment<Sum, Tile::step_columns> p[1], ds[1];
+      p[0].clear();
+      ds[0].clear();
+      Math::template add_rows_times_rows<Tile::D>(p, q_tile + warp_first * Tile::pitch, Tile::pitch, k_tile,
+                                                  Tile::pitch);
+      Math::template add_rows_times_rows<Tile::D>(ds, do_tile + warp_first * Tile::pitch, Tile::pitch, v_tile,
+                                                  Tile::pitch);
+      p[0].for_each([&](Sum& s, int second, int column) {
+        s = first + column < keys ? exp2(s * factor - row_log[second]) : Sum(0);
+      });
+      PROMPTIQA_UNROLL
+      for (int j = 0; j < Tile::step_columns; ++j)
+        for (int i = 0; i < 4; ++i) ds[0].values[j][i] = p[0].values[j][i] * (ds[0].values[j][i] - row_delta[i / 2]);
+      Math::add_fragment_times_matrix(dq, ds[0], k_tile, Tile::pitch);
+    }
     __syncthreads();
   }
   const Sum factors[2] = {f.scale, f.scale};
   store_rows<Tile>(args.dq + q_pair, f.q_row, block.first + warp_first, queries, head_dim, vectors, dq, factors);
 }
 
-/// dk and dv: a block has 64 keys of one head, a warp 16 of them; queries pass by. Scores are transposed here: (key, query).
+/// dk and dv: a block has 64 keys of one head, a warp 16 of them; queries pass by. Scores are transposed here: (key,
+/// query).
 template <class T, class Math, class Tile>
 __global__ void __launch_bounds__(Tile::threads)
     attention_dkv_kernel(AttentionBackwardArgs<T> args, const accumulate_t<T>* delta, bool vectors) {
@@ -94,18 +102,21 @@ __global__ void __launch_bounds__(Tile::threads)
   using Sum = typename Tile::Sum;
   const AttentionArgs<T>& f = args.forward;
   const AttentionBlock block = attention_block(f.heads, f.keys, Tile::rows);
-  const std::int64_t k_pair = block.b * f.k_batch + block.h * f.k_head, v_pair = block.b * f.v_batch + block.h * f.v_head;
+  const std::int64_t k_pair = block.b * f.k_batch + block.h * f.k_head,
+                     v_pair = block.b * f.v_batch + block.h * f.v_head;
   const T* q = f.q + block.b * f.q_batch + block.h * f.q_head;
   const T* d_o = args.d_o + block.b * f.o_batch + block.h * f.o_head;
   const int queries = static_cast<int>(f.queries), keys = static_cast<int>(f.keys);
   const int head_dim = static_cast<int>(f.head_dim), warp_first = static_cast<int>(threadIdx.x) / 32 * 16;
+  const bool busy = block.first + warp_first < keys;  // a warp without rows only helps to load
 
   constexpr int steps_size = 2 * Tile::step_size, tiles_size = 2 * Tile::own_size + 2 * steps_size;
   const Shared<Operand> memory = dynamic_shared<Operand>(0, tiles_size);
   const Shared<Operand> k_tile = memory, v_tile = k_tile + Tile::own_size;
   const Shared<Operand> q_tiles = v_tile + Tile::own_size, do_tiles = q_tiles + steps_size;
   const Shared<Sum> logs = dynamic_shared<Sum>(tiles_size * sizeof(Operand), 2 * Tile::step);
-  const Shared<Sum> deltas = dynamic_shared<Sum>(tiles_size * sizeof(Operand) + 2 * Tile::step * sizeof(Sum), 2 * Tile::step);
+  const Shared<Sum> deltas =
+      dynamic_shared<Sum>(tiles_size * sizeof(Operand) + 2 * Tile::step * sizeof(Sum), 2 * Tile::step);
   const auto load_step = [&](int first, int stage) {
     load_rows<Tile, Tile::step>(q_tiles + stage * Tile::step_size, q, f.q_row, first, queries, head_dim, vectors);
     load_rows<Tile, Tile::step>(do_tiles + stage * Tile::step_size, d_o, f.o_row, first, queries, head_dim, vectors);
@@ -131,25 +142,29 @@ __global__ void __launch_bounds__(Tile::threads)
     wait_for_copies<1>();
     __syncthreads();
 
-    const Shared<Operand> q_tile = q_tiles + stage * Tile::step_size, do_tile = do_tiles + stage * Tile::step_size;
-    Fragment<Sum, Tile::step_columns> p[1], ds[1];
-    p[0].clear();
-    ds[0].clear();
-    Math::template add_rows_times_rows<Tile::D>(p, k_tile + warp_first * Tile::pitch, Tile::pitch, q_tile, Tile::pitch);
-    Math::template add_rows_times_rows<Tile::D>(ds, v_tile + warp_first * Tile::pitch, Tile::pitch, do_tile, Tile::pitch);
-    p[0].for_each([&](Sum& s, int, int column) {
-      const Sum log = logs[stage * Tile::step + column];
-      s = first + column < queries ? exp2(s * factor - log) : Sum(0);
-    });
-    Math::add_fragment_times_matrix(dv, p[0], do_tile, Tile::pitch);
-    ds[0].for_each([&](Sum& d, int, int column) {
-      const Sum mean = deltas[stage * Tile::step + column];
-      d -= mean;
-    });
-    PROMPTIQA_UNROLL
-    for (int j = 0; j < Tile::step_columns; ++j)
-      for (int i = 0; i < 4; ++i) ds[0].values[j][i] *= p[0].values[j][i];
-    Math::add_fragment_times_matrix(dk, ds[0], q_tile, Tile::pitch);
+    if (busy) {
+      const Shared<Operand> q_tile = q_tiles + stage * Tile::step_size, do_tile = do_tiles + stage * Tile::step_size;
+      Fragment<Sum, Tile::step_columns> p[1], ds[1];
+      p[0].clear();
+      ds[0].clear();
+      Math::template add_rows_times_rows<Tile::D>(p, k_tile + warp_first * Tile::pitch, Tile::pitch, q_tile,
+                                                  Tile::pitch);
+      Math::template add_rows_times_rows<Tile::D>(ds, v_tile + warp_first * Tile::pitch, Tile::pitch, do_tile,
+                                                  Tile::pitch);
+      p[0].for_each([&](Sum& s, int, int column) {
+        const Sum log = logs[stage * Tile::step + column];
+        s = first + column < queries ? exp2(s * factor - log) : Sum(0);
+      });
+      Math::add_fragment_times_matrix(dv, p[0], do_tile, Tile::pitch);
+      ds[0].for_each([&](Sum& d, int, int column) {
+        const Sum mean = deltas[stage * Tile::step + column];
+        d -= mean;
+      });
+      PROMPTIQA_UNROLL
+      for (int j = 0; j < Tile::step_columns; ++j)
+        for (int i = 0; i < 4; ++i) ds[0].values[j][i] *= p[0].values[j][i];
+      Math::add_fragment_times_matrix(dk, ds[0], q_tile, Tile::pitch);
+    }
     __syncthreads();
   }
   const Sum scales[2] = {f.scale, f.scale}, ones[2] = {1, 1};
@@ -159,7 +174,8 @@ __global__ void __launch_bounds__(Tile::threads)
 
 /// dq of one query for any head dimension: a warp; lane l has elements l, l + 32, ...
 template <class T>
-__global__ void __launch_bounds__(32) attention_dq_row_kernel(AttentionBackwardArgs<T> args, const accumulate_t<T>* delta) {
+__global__ void __launch_bounds__(32)
+    attention_dq_row_kernel(AttentionBackwardArgs<T> args, const accumulate_t<T>* delta) {
   using A = accumulate_t<T>;
   const AttentionArgs<T>& f = args.forward;
   const AttentionBlock block = attention_block(f.heads, f.queries, 1);
@@ -169,7 +185,8 @@ __global__ void __launch_bounds__(32) attention_dq_row_kernel(AttentionBackwardA
   const T* d_o = args.d_o + block.b * f.o_batch + block.h * f.o_head + block.first * f.o_row;
   const T* k = f.k + block.b * f.k_batch + block.h * f.k_head;
   const T* v = f.v + block.b * f.v_batch + block.h * f.v_head;
-  const A log_sum_exp = f.log_sum_exp[block.pair * f.queries + block.first], mean = delta[block.pair * f.queries + block.first];
+  const A log_sum_exp = f.log_sum_exp[block.pair * f.queries + block.first],
+          mean = delta[block.pair * f.queries + block.first];
   const Shared<A> dq = dynamic_shared<A>(0, static_cast<std::size_t>(head_dim));
   for (int d = lane; d < head_dim; d += 32) dq[d] = A(0);
   for (std::int64_t j = 0; j < f.keys; ++j, k += f.k_row, v += f.v_row) {
@@ -186,7 +203,8 @@ __global__ void __launch_bounds__(32) attention_dq_row_kernel(AttentionBackwardA
 
 /// dk and dv of one key.
 template <class T>
-__global__ void __launch_bounds__(32) attention_dkv_row_kernel(AttentionBackwardArgs<T> args, const accumulate_t<T>* delta) {
+__global__ void __launch_bounds__(32)
+    attention_dkv_row_kernel(AttentionBackwardArgs<T> args, const accumulate_t<T>* delta) {
   using A = accumulate_t<T>;
   const AttentionArgs<T>& f = args.forward;
   const AttentionBlock block = attention_block(f.heads, f.keys, 1);

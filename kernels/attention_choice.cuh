@@ -1,5 +1,6 @@
 // Which attention kernel runs: by element type, head dimension and device.
-// Surprising choice: the choice is a template that calls back with the kernel's types, so forward and backward share it.
+// Surprising choice: the choice is a template that calls back with the kernel's types, so forward and backward share
+// it.
 #pragma once
 
 #include <string>
@@ -17,8 +18,9 @@ struct AttentionChoice {
   using Tile = Tile_;
 };
 
-/// Calls run(AttentionChoice) and returns true when a tiled kernel with `own` matrices of its own rows can do it: heads of
-/// up to 128 elements, where the device has the shared memory. Tensor cores for bfloat16 from sm_80 on, and for float where TF32 is allowed.
+/// Calls run(AttentionChoice) and returns true when a tiled kernel with `own` matrices of its own rows can do it: heads
+/// of up to 128 elements (double: 64), where the device has the shared memory. Tensor cores for bfloat16 from sm_80 on,
+/// and for float where TF32 is allowed.
 template <class T, int PlainStep, int MmaStep, class Run>
 bool with_attention_tile(const DeviceTraits& traits, const AttentionArgs<T>& args, int own, Run&& run) {
   const auto with_math = [&](auto math, auto step) {
@@ -32,7 +34,10 @@ bool with_attention_tile(const DeviceTraits& traits, const AttentionArgs<T>& arg
     };
     if (args.head_dim <= 32) return with_tile(AttentionTile<Math, 32, Step>());
     if (args.head_dim <= 64) return with_tile(AttentionTile<Math, 64, Step>());
-    return args.head_dim <= 128 && with_tile(AttentionTile<Math, 128, Step>());
+    if constexpr (std::is_same_v<T, double>)
+      return false;  // it would not fit into registers
+    else
+      return args.head_dim <= 128 && with_tile(AttentionTile<Math, 128, Step>());
   };
   if (args.queries > 0x7FFFFF00 || args.keys > 0x7FFFFF00) return false;
   if constexpr (!std::is_same_v<T, double>) {
@@ -46,8 +51,8 @@ bool with_attention_tile(const DeviceTraits& traits, const AttentionArgs<T>& arg
 /// True when all rows can be read and written in 16 bytes.
 template <class T, class... Pointers>
 bool attention_vectors(const AttentionArgs<T>& f, Pointers... more) {
-  const std::int64_t strides[] = {f.head_dim, f.q_batch, f.q_head, f.q_row, f.k_batch, f.k_head, f.k_row,
-                                  f.v_batch,  f.v_head,  f.v_row,  f.o_batch, f.o_head, f.o_row};
+  const std::int64_t strides[] = {f.head_dim, f.q_batch, f.q_head, f.q_row,   f.k_batch, f.k_head, f.k_row,
+                                  f.v_batch,  f.v_head,  f.v_row,  f.o_batch, f.o_head,  f.o_row};
   for (std::int64_t stride : strides)
     if (stride % vector_width<T> != 0) return false;
   return aligned(f.q, 16) && aligned(f.k, 16) && aligned(f.v, 16) && aligned(f.o, 16) && (... && aligned(more, 16));

@@ -1,7 +1,7 @@
 // What the tiled attention kernels share: a block of four warps has 64 rows of its own in shared memory, 16 a warp, and
 // walks over the rows of the other side in steps, the next step's rows on their way while it computes.
-// Surprising choice: a head of fewer than D elements is filled up with zeros, so one kernel serves all head dimensions up
-// to D.
+// Surprising choice: a head of fewer than D elements is filled up with zeros, so one kernel serves all head dimensions
+// up to D.
 #pragma once
 
 #include "async_copy.cuh"
@@ -28,8 +28,8 @@ struct AttentionTile {
   }
 };
 
-/// Begins to bring rows [first, first + Rows) of a matrix of `length` rows, `row` elements apart, into a tile; zeros behind
-/// the matrix's end. `vectors`: rows can be read in 16 bytes.
+/// Begins to bring rows [first, first + Rows) of a matrix of `length` rows, `row` elements apart, into a tile; zeros
+/// behind the matrix's end. `vectors`: rows can be read in 16 bytes.
 template <class Tile, int Rows, class T, class Operand>
 PROMPTIQA_DEVICE void load_rows(Shared<Operand> tile, const T* matrix, std::int64_t row, int first, int length,
                                 int head_dim, bool vectors) {

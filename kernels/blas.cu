@@ -1,11 +1,11 @@
 // The bodies of blas.hpp for a device: cuBLAS for plain products, cuBLASLt for those with a fused epilogue.
-// Surprising choice: both count columns first, so every product is asked for transposed, c^T = op(b)^T op(a)^T: the first
-// operand is our b, and a bias along our columns is one along their rows, as cuBLASLt wants it.
+// Surprising choice: both count columns first, so every product is asked for transposed, c^T = op(b)^T op(a)^T: the
+// first operand is our b, and a bias along our columns is one along their rows, as cuBLASLt wants it.
 #include "blas.hpp"
 
-#include <array>
 #include <cublasLt.h>
 #include <cublas_v2.h>
+#include <array>
 #include <map>
 #include <memory>
 #include <string>
@@ -52,8 +52,10 @@ Blas& blas_of(const Op& op) {
   if (op.queue.blas) return *static_cast<Blas*>(op.queue.blas);
   auto blas = std::make_unique<Blas>();
   int major = 0, minor = 0, shared = 0;
-  check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, op.queue.ordinal), "cudaDeviceGetAttribute", op);
-  check(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, op.queue.ordinal), "cudaDeviceGetAttribute", op);
+  check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, op.queue.ordinal), "cudaDeviceGetAttribute",
+        op);
+  check(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, op.queue.ordinal), "cudaDeviceGetAttribute",
+        op);
   check(cudaDeviceGetAttribute(&shared, cudaDevAttrMaxSharedMemoryPerBlockOptin, op.queue.ordinal),
         "cudaDeviceGetAttribute", op);
   blas->traits = {10 * major + minor, static_cast<std::size_t>(shared), false};
@@ -95,7 +97,8 @@ using Preference = Owned<cublasLtMatmulPreference_t, cublasLtMatmulPreferenceDes
 
 template <class V>
 void set(const Op& op, const Description& d, cublasLtMatmulDescAttributes_t attribute, V value) {
-  check(cublasLtMatmulDescSetAttribute(d.handle, attribute, &value, sizeof value), "cublasLtMatmulDescSetAttribute", op);
+  check(cublasLtMatmulDescSetAttribute(d.handle, attribute, &value, sizeof value), "cublasLtMatmulDescSetAttribute",
+        op);
 }
 template <class V>
 void set(const Op& op, const Preference& p, cublasLtMatmulPreferenceAttributes_t attribute, V value) {
@@ -162,9 +165,18 @@ bool fused_matrix_product(const Op& op, const MatrixProduct<T, T>& p, const T* b
 
   const std::uint32_t a_alignment = alignment_of(p.a), b_alignment = alignment_of(p.b);
   const std::uint32_t c_alignment = alignment_of(addend), d_alignment = alignment_of(p.c);
-  const FusedKey key = {p.m,         p.n,         p.k,         p.lda,       p.ldb,
-                        p.ldc,       2 * p.transpose_a + p.transpose_b,     epilogue,  data_type<T>,
-                        compute_type<T>(blas), a_alignment * 512 + b_alignment, c_alignment * 512 + d_alignment,
+  const FusedKey key = {p.m,
+                        p.n,
+                        p.k,
+                        p.lda,
+                        p.ldb,
+                        p.ldc,
+                        2 * p.transpose_a + p.transpose_b,
+                        epilogue,
+                        data_type<T>,
+                        compute_type<T>(blas),
+                        a_alignment * 512 + b_alignment,
+                        c_alignment * 512 + d_alignment,
                         2 * (p.beta != 0) + (addend == p.c)};
   auto found = blas.algorithms.find(key);
   if (found == blas.algorithms.end()) {
@@ -185,13 +197,14 @@ bool fused_matrix_product(const Op& op, const MatrixProduct<T, T>& p, const T* b
     found = blas.algorithms.emplace(key, FusedAlgorithm{usable, usable ? best.algo : cublasLtMatmulAlgo_t{}}).first;
   }
   if (!found->second.found) return false;
-  check(cublasLtMatmul(reinterpret_cast<cublasLtHandle_t>(blas.handle), description.handle, &p.alpha, p.b, b.handle, p.a,
-                       a.handle, &p.beta, addend, c.handle, p.c, c.handle, &found->second.algorithm, blas.workspace,
-                       workspace_bytes, static_cast<cudaStream_t>(op.queue.stream)),
+  check(cublasLtMatmul(reinterpret_cast<cublasLtHandle_t>(blas.handle), description.handle, &p.alpha, p.b, b.handle,
+                       p.a, a.handle, &p.beta, addend, c.handle, p.c, c.handle, &found->second.algorithm,
+                       blas.workspace, workspace_bytes, static_cast<cudaStream_t>(op.queue.stream)),
         "cublasLtMatmul", op);
   return true;
 }
-template bool fused_matrix_product(const Op&, const MatrixProduct<float, float>&, const float*, Activation, const float*);
+template bool fused_matrix_product(const Op&, const MatrixProduct<float, float>&, const float*, Activation,
+                                   const float*);
 template bool fused_matrix_product(const Op&, const MatrixProduct<double, double>&, const double*, Activation,
                                    const double*);
 template bool fused_matrix_product(const Op&, const MatrixProduct<bfloat16, bfloat16>&, const bfloat16*, Activation,

@@ -1,7 +1,7 @@
-// What the library needs of cuBLAS, without its headers: one matrix product, plain and with a fused epilogue; and by what
-// kernels choose between tensor cores and plain arithmetic.
-// Surprising choice: operands are described row-major, as everywhere else; the bodies (blas.cu for a device,
-// emulation/blas.cpp for tests) swap them where a library wants columns.
+// What the library needs of cuBLAS, without its headers: one matrix product, plain and with a fused epilogue; and by
+// what kernels choose between tensor cores and plain arithmetic. Surprising choice: operands are described row-major,
+// as everywhere else; the bodies (blas.cu for a device, emulation/blas.cpp for tests) swap them where a library wants
+// columns.
 #pragma once
 
 #include <cstddef>
@@ -24,7 +24,8 @@ DeviceTraits device_traits(const Op& op);
 /// Lets float matrix products, attention and convolutions of the op's queue use TF32 tensor cores. Off at first.
 void allow_tf32(const Op& op, bool allow);
 
-/// c[i] = alpha * op(a[i]) op(b[i]) + beta * c[i] for i in [0, batch); m, n, k and batch are at least 1. As in GemmArgs.
+/// c[i] = alpha * op(a[i]) op(b[i]) + beta * c[i] for i in [0, batch); m, n, k and batch are at least 1. As in
+/// GemmArgs.
 template <class T, class C>
 struct MatrixProduct {
   std::int64_t m, n, k, batch;
@@ -43,9 +44,9 @@ struct MatrixProduct {
 template <class T, class C>
 void matrix_product(const Op& op, const MatrixProduct<T, C>& product);
 
-/// c = activation(alpha * op(a) op(b) + bias) + beta * addend, in one call; addend may be c itself. Returns false, having
-/// done nothing, when the library has no such kernel. The batch must be 1, and beta 0 unless the activation is none. The
-/// gelu is the library's: the tanh approximation, within 5e-4 of the exact one. bias: (n) or null, of type T.
+/// c = activation(alpha * op(a) op(b) + bias) + beta * addend, in one call; addend may be c itself. Returns false,
+/// having done nothing, when the library has no such kernel. The batch must be 1, and beta 0 unless the activation is
+/// none. The gelu is the library's: the tanh approximation, within 5e-4 of the exact one. bias: (n) or null, of type T.
 template <class T>
 bool fused_matrix_product(const Op& op, const MatrixProduct<T, T>& product, const T* bias, Activation activation,
                           const T* addend);

@@ -1,6 +1,6 @@
 // Launches of the convolutions.
-// Surprising choice: 1 x 1 kernels are cuBLAS products of each image, but not for the gradient of the weight, which sums
-// over all images.
+// Surprising choice: 1 x 1 kernels are cuBLAS products of each image, but not for the gradient of the weight, which
+// sums over all images.
 #include "conv2d.cuh"
 
 #include <algorithm>
@@ -34,7 +34,8 @@ void with_conv2d_math(const Op& op, Run&& run) {
 /// The kernel counts pixels and taps in 32 bits.
 void check_counts(const Op& op, const Conv2dGeometry& g) {
   const std::int64_t most = 0x7FFFFF00, taps = g.kernel_h * g.kernel_w;
-  for (std::int64_t count : {g.batch * g.in_h * g.in_w, g.batch * g.out_h * g.out_w, g.in_channels * taps, g.out_channels * taps})
+  for (std::int64_t count :
+       {g.batch * g.in_h * g.in_w, g.batch * g.out_h * g.out_w, g.in_channels * taps, g.out_channels * taps})
     if (count > most)
       throw CudaError(std::string(op.name) + ": expected at most " + std::to_string(most) + " pixels or taps, got " +
                       std::to_string(count));
@@ -65,8 +66,8 @@ void pointwise_conv2d(const Op& op, const Conv2dArgs<T>& args, const T* weight) 
     sums = static_cast<A*>(scratch->data);
   }
   pointwise_product(op, g, weight, false, args.x, sums);
-  launch_epilogue<T>(op, {g.out_channels, area, g.batch, sums, area, size, args.y, area, size, args.bias, true, args.residual,
-                          0, args.activation, true});
+  launch_epilogue<T>(op, {g.out_channels, area, g.batch, sums, area, size, args.y, area, size, args.bias, true,
+                          args.residual, 0, args.activation, true});
 }
 
 }  // namespace
@@ -99,8 +100,8 @@ void conv2d(const KernelContext& kc, const Conv2dArgs<T>& args) {
     using Tile = ConvTile<Math>;
     const StoreConvolution<T> store = {args.y, args.bias, args.residual, args.activation == Activation::relu};
     launch(conv2d_kernel<T, Math, ConvForward<T>, StoreConvolution<T>>,
-           dim3(blocks_for(op, pixels, Tile::columns), blocks_for(op, g.out_channels, Tile::rows)), Tile::threads, 0, op,
-           ConvForward<T>{g, weight, args.x}, 0x7FFFFFFF, store);
+           dim3(blocks_for(op, pixels, Tile::columns), blocks_for(op, g.out_channels, Tile::rows)), Tile::threads, 0,
+           op, ConvForward<T>{g, weight, args.x}, 0x7FFFFFFF, store);
   });
 }
 PROMPTIQA_CUDA_INSTANTIATE(conv2d, Conv2dArgs)
@@ -148,9 +149,12 @@ void conv2d_backward_weight(const KernelContext& kc, const Conv2dBackwardWeightA
     const StorageRef scratch = op.memory.allocate(static_cast<std::size_t>(parts * size) * sizeof(A));
     A* partial = static_cast<A*>(scratch->data);
     launch(conv2d_kernel<T, Math, ConvWeight<T>, StorePartialSum<A>>,
-           dim3(blocks_for(op, taps, Tile::columns), blocks_for(op, g.out_channels, Tile::rows), static_cast<unsigned>(parts)),
-           Tile::threads, 0, op, ConvWeight<T>{g, args.dy, args.x}, static_cast<int>(part), StorePartialSum<A>{partial, size});
-    launch(add_parts_kernel<T>, blocks_for(op, size, 256), 256, 0, op, size, static_cast<int>(parts), partial, args.dweight);
+           dim3(blocks_for(op, taps, Tile::columns), blocks_for(op, g.out_channels, Tile::rows),
+                static_cast<unsigned>(parts)),
+           Tile::threads, 0, op, ConvWeight<T>{g, args.dy, args.x}, static_cast<int>(part),
+           StorePartialSum<A>{partial, size});
+    launch(add_parts_kernel<T>, blocks_for(op, size, 256), 256, 0, op, size, static_cast<int>(parts), partial,
+           args.dweight);
   });
 }
 PROMPTIQA_CUDA_INSTANTIATE(conv2d_backward_weight, Conv2dBackwardWeightArgs)

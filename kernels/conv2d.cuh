@@ -14,7 +14,8 @@ struct ConvTile {
   using Operand = typename Math::Operand;
   using Sum = typename Math::Sum;
   static constexpr int warps = 4, threads = 32 * warps, rows = 32 * warps, columns = 64;
-  static constexpr int depth = sizeof(Operand) == 2 ? 32 : 16, pitch = padded<Operand>(depth);
+  static constexpr int depth = 16, pitch = padded<Operand>(depth);
+  static constexpr int blocks_at_once = sizeof(Sum) == 8 ? 1 : 3;  // of a multiprocessor: what registers must allow
 };
 
 /// Sums of one kind of product go through store(number of C's element, row, sum).
@@ -37,16 +38,18 @@ struct StorePartialSum {
   PROMPTIQA_DEVICE void operator()(std::int64_t i, int, A sum) const { partial[blockIdx.z * size + i] = sum; }
 };
 
-/// One tile of C. Grid: x over tiles of columns, y over tiles of rows, z over classes of pixels (ConvData) or over parts of
-/// the depth, `part` long each.
+/// One tile of C. Grid: x over tiles of columns, y over tiles of rows, z over classes of pixels (ConvData) or over
+/// parts of the depth, `part` long each.
 template <class T, class Math, class Product, class Store>
-__global__ void __launch_bounds__(ConvTile<Math>::threads) conv2d_kernel(Product product, int part, Store store) {
+__global__ void __launch_bounds__(ConvTile<Math>::threads, ConvTile<Math>::blocks_at_once)
+    conv2d_kernel(Product product, int part, Store store) {
   using Tile = ConvTile<Math>;
   using Operand = typename Tile::Operand;
   using Sum = typename Tile::Sum;
   if (!product.select(static_cast<int>(blockIdx.z))) return;
   const int rows = product.rows(), columns = product.columns();
-  const int first_row = static_cast<int>(blockIdx.y) * Tile::rows, first_column = static_cast<int>(blockIdx.x) * Tile::columns;
+  const int first_row = static_cast<int>(blockIdx.y) * Tile::rows,
+            first_column = static_cast<int>(blockIdx.x) * Tile::columns;
   if (first_column >= columns) return;  // classes differ in their number of pixels
   const int begin = Product::classes ? 0 : static_cast<int>(blockIdx.z) * part;
   const int end = product.depth() - begin < part ? product.depth() : begin + part;
@@ -55,6 +58,7 @@ __global__ void __launch_bounds__(ConvTile<Math>::threads) conv2d_kernel(Product
   PROMPTIQA_SHARED(Operand, a_tile, Tile::rows * Tile::pitch);
   PROMPTIQA_SHARED(Operand, b_tile, Tile::columns * Tile::pitch);  // transposed: (column, k)
   PROMPTIQA_SHARED(ConvPlace, column_places, Tile::columns);
+  PROMPTIQA_SHARED(std::int64_t, c_columns, Tile::columns);
   PROMPTIQA_SHARED(ConvPlace, term_places, Tile::depth);
   PROMPTIQA_SHARED(std::int64_t, a_terms, Tile::depth);
 
@@ -67,14 +71,17 @@ __global__ void __launch_bounds__(ConvTile<Math>::threads) conv2d_kernel(Product
   if (thread < Tile::columns) {
     const int n = first_column + thread;
     column_places[thread] = n < columns ? product.column(n) : ConvPlace{0, outside, outside};
+    c_columns[thread] = n < columns ? product.c_column(n) : std::int64_t{-1};
   }
   place_terms(begin);
   __syncthreads();
 
   // The next step's operands, on their way from memory in registers while this step's are multiplied.
-  constexpr int a_count = Tile::rows * Tile::depth / Tile::threads, b_count = Tile::columns * Tile::depth / Tile::threads;
+  constexpr int a_count = Tile::rows * Tile::depth / Tile::threads,
+                b_count = Tile::columns * Tile::depth / Tile::threads;
   Operand a_next[a_count], b_next[b_count];
-  // Neighbouring threads read neighbouring pixels, which are columns of B, or its depth when the weight's gradient is sought.
+  // Neighbouring threads read neighbouring pixels, which are columns of B, or its depth when the weight's gradient is
+  // sought.
   constexpr int across = Product::pixels_are_columns ? Tile::columns : Tile::depth;
   const auto b_column = [thread](int i) {
     return Product::pixels_are_columns ? thread % across : thread / across + i * (Tile::threads / across);
@@ -107,7 +114,8 @@ __global__ void __launch_bounds__(ConvTile<Math>::threads) conv2d_kernel(Product
   const auto to_tiles = [&] {
     PROMPTIQA_UNROLL
     for (int i = 0; i < a_count; ++i)
-      a_tile[(thread / Tile::depth + i * (Tile::threads / Tile::depth)) * Tile::pitch + thread % Tile::depth] = a_next[i];
+      a_tile[(thread / Tile::depth + i * (Tile::threads / Tile::depth)) * Tile::pitch + thread % Tile::depth] =
+          a_next[i];
     PROMPTIQA_UNROLL
     for (int i = 0; i < b_count; ++i) b_tile[b_column(i) * Tile::pitch + b_depth(i)] = b_next[i];
   };
@@ -123,20 +131,23 @@ __global__ void __launch_bounds__(ConvTile<Math>::threads) conv2d_kernel(Product
     __syncthreads();
     if (k + Tile::depth < end) load();
     if (first_row + warp_row < rows)
-      Math::template add_rows_times_rows<Tile::depth>(sums, a_tile + warp_row * Tile::pitch, Tile::pitch, b_tile, Tile::pitch);
+      Math::template add_rows_times_rows<Tile::depth>(sums, a_tile + warp_row * Tile::pitch, Tile::pitch, b_tile,
+                                                      Tile::pitch);
   }
 
   PROMPTIQA_UNROLL
   for (int half = 0; half < 2; ++half)
     sums[half].for_each([&](Sum& sum, int second, int column) {
-      const int row = first_row + warp_row + 16 * half + 8 * second + fragment_row(), n = first_column + column;
-      if (row < rows && n < columns) store(row * product.c_row() + product.c_column(n), row, sum);
+      const int row = first_row + warp_row + 16 * half + 8 * second + fragment_row();
+      const std::int64_t c_column = c_columns[column];
+      if (row < rows && c_column >= 0) store(row * product.c_row() + c_column, row, sum);
     });
 }
 
 /// y[i] = the sum of `parts` numbers i, in their order.
 template <class T>
-__global__ void __launch_bounds__(256) add_parts_kernel(std::int64_t count, int parts, const accumulate_t<T>* partial, T* y) {
+__global__ void __launch_bounds__(256)
+    add_parts_kernel(std::int64_t count, int parts, const accumulate_t<T>* partial, T* y) {
   const std::int64_t i = std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
   if (i >= count) return;
   accumulate_t<T> sum = 0;

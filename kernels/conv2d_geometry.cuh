@@ -1,6 +1,6 @@
-// Convolutions as matrix products C = A B whose operands are never laid out: where each element of A and B lies in memory.
-// Surprising choice: in all three products the element (k, n) of B lies at place(n) + place(k), and is 0 when the sum of the
-// two places' coordinates falls outside an image; so one kernel computes all of them.
+// Convolutions as matrix products C = A B whose operands are never laid out: where each element of A and B lies in
+// memory. Surprising choice: in all three products the element (k, n) of B lies at place(n) + place(k), and is 0 when
+// the sum of the two places' coordinates falls outside an image; so one kernel computes all of them.
 #pragma once
 
 #include "launch.cuh"
@@ -57,8 +57,8 @@ struct ConvForward {
   }
 };
 
-/// dx (in_channels, batch pixels) = weight^T dy. Input pixels a stride apart meet the same taps: each such class of pixels
-/// is a product of its own, with these taps only.
+/// dx (in_channels, batch pixels) = weight^T dy. Input pixels a stride apart meet the same taps: each such class of
+/// pixels is a product of its own, with these taps only.
 template <class T>
 struct ConvData {
   Conv2dGeometry g;
@@ -66,12 +66,14 @@ struct ConvData {
 
   static constexpr bool pixels_are_columns = true;
   static constexpr bool classes = true;
-  int tap_y = 0, tap_x = 0, taps_h = 0, taps_w = 0;      // of the class: first tap, taps
+  int tap_y = 0, tap_x = 0, taps_h = 0, taps_w = 0;          // of the class: first tap, taps
   int first_y = 0, first_x = 0, pixels_h = 0, pixels_w = 0;  // first pixel, pixels
   /// Sets up class number c of stride_h * stride_w; false when it has no pixels.
   PROMPTIQA_DEVICE bool select(int c) {
-    select_axis(c / static_cast<int>(g.stride_w), g.stride_h, g.pad_h, g.kernel_h, g.in_h, tap_y, taps_h, first_y, pixels_h);
-    select_axis(c % static_cast<int>(g.stride_w), g.stride_w, g.pad_w, g.kernel_w, g.in_w, tap_x, taps_w, first_x, pixels_w);
+    select_axis(c / static_cast<int>(g.stride_w), g.stride_h, g.pad_h, g.kernel_h, g.in_h, tap_y, taps_h, first_y,
+                pixels_h);
+    select_axis(c % static_cast<int>(g.stride_w), g.stride_w, g.pad_w, g.kernel_w, g.in_w, tap_x, taps_w, first_x,
+                pixels_w);
     return pixels_h > 0 && pixels_w > 0;
   }
   PROMPTIQA_DEVICE static void select_axis(int c, std::int64_t stride, std::int64_t pad, std::int64_t kernel,

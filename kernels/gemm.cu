@@ -68,9 +68,10 @@ void gemm(const KernelContext& kc, const GemmArgs<T>& args) {
   const Op op("gemm", kc);
   if (args.m == 0 || args.n == 0 || args.batch == 0) return;
 
-  MatrixProduct<T, T> product = {args.m,    args.n,        args.k,           args.batch, args.a,   args.lda,
-                                 args.stride_a, args.transpose_a, args.b,    args.ldb,   args.stride_b, args.transpose_b,
-                                 args.c,    args.ldc,      args.stride_c,    args.alpha, args.beta};
+  MatrixProduct<T, T> product = {args.m,        args.n,           args.k,           args.batch, args.a,
+                                 args.lda,      args.stride_a,    args.transpose_a, args.b,     args.ldb,
+                                 args.stride_b, args.transpose_b, args.c,           args.ldc,   args.stride_c,
+                                 args.alpha,    args.beta};
   if (const PackedMatrixView* packed = args.packed_b) {
     if (packed->layout != packed_layout<T>())
       throw CudaError("gemm: expected a matrix packed by this table, layout " + std::to_string(packed_layout<T>()) +
@@ -86,13 +87,15 @@ void gemm(const KernelContext& kc, const GemmArgs<T>& args) {
   if (args.k > 0 && fused_gemm(op, args, product)) return;
 
   // The product in the type of sums, in c itself where nothing of c is still needed; then the rest.
-  Epilogue<T> e = {args.m, args.n, args.batch, nullptr, args.ldc, args.stride_c, args.c, args.ldc, args.stride_c,
-                   args.bias, false, args.residual, args.beta, args.activation, false};
+  Epilogue<T> e = {args.m,        args.n,    args.batch, nullptr,       args.ldc,  args.stride_c,   args.c, args.ldc,
+                   args.stride_c, args.bias, false,      args.residual, args.beta, args.activation, false};
   StorageRef scratch;
   if (args.k > 0) {
-    MatrixProduct<T, A> sums = {args.m, args.n, args.k, args.batch, product.a, product.lda, product.stride_a,
-                                product.transpose_a, product.b, product.ldb, product.stride_b, product.transpose_b,
-                                nullptr, args.ldc, args.stride_c, args.alpha, A(0)};
+    MatrixProduct<T, A> sums = {args.m,    args.n,      args.k,           args.batch,
+                                product.a, product.lda, product.stride_a, product.transpose_a,
+                                product.b, product.ldb, product.stride_b, product.transpose_b,
+                                nullptr,   args.ldc,    args.stride_c,    args.alpha,
+                                A(0)};
     if constexpr (std::is_same_v<T, A>)
       if (args.beta == 0 && args.residual != args.c) sums.c = args.c;
     if (!sums.c) {

@@ -22,19 +22,20 @@ PROMPTIQA_DEVICE A activate(Activation activation, A x) {
 template <class T>
 struct Epilogue {
   std::int64_t rows, columns, batch;
-  const accumulate_t<T>* product;        // laid out (batch, rows, columns) by the strides; null counts as zeros
+  const accumulate_t<T>* product;  // laid out (batch, rows, columns) by the strides; null counts as zeros
   std::int64_t product_row, product_entry;
   T* c;
   std::int64_t ldc, stride_c;
-  const accumulate_t<T>* bias;           // of columns, or of rows when bias_of_rows; or null
+  const accumulate_t<T>* bias;  // of columns, or of rows when bias_of_rows; or null
   bool bias_of_rows;
-  const T* residual;                     // laid out as c; or null
+  const T* residual;  // laid out as c; or null
   accumulate_t<T> beta;
   Activation activation;
-  bool activate_residual;                // activation(product + bias + residual) instead of activation(...) + residual
+  bool activate_residual;  // activation(product + bias + residual) instead of activation(...) + residual
 };
 
-/// c = activation(product + bias) + residual + beta * c. One thread a column; rows and entries beyond the grid are looped over.
+/// c = activation(product + bias) + residual + beta * c. One thread a column; rows and entries beyond the grid are
+/// looped over.
 template <class T>
 __global__ void __launch_bounds__(128) epilogue_kernel(Epilogue<T> e) {
   using A = accumulate_t<T>;

@@ -1,6 +1,7 @@
 // Matrix products of one warp: tiles in shared memory times each other, sums in registers. Three kinds of arithmetic
 // with one interface: plain, bfloat16 tensor cores (mma.sync m16n8k16) and TF32 tensor cores (m16n8k8).
-// Surprising choice: plain arithmetic keeps its sums where the tensor cores do, so a kernel is written once for all three.
+// Surprising choice: plain arithmetic keeps its sums where the tensor cores do, so a kernel is written once for all
+// three.
 #pragma once
 
 #include "portability.cuh"
@@ -37,7 +38,8 @@ constexpr int padded(int depth) {
   return depth + 16 / static_cast<int>(sizeof(Operand));
 }
 
-// ---- instructions -----------------------------------------------------------------------------------------------------
+// ---- instructions
+// -----------------------------------------------------------------------------------------------------
 
 #if PROMPTIQA_EMULATED
 
@@ -51,10 +53,11 @@ inline WarpRegisters registers_of(const char* what, Site site, int lane) {
   return r;
 }
 
-/// c (16, 8) += a (16, Depth) b (Depth, 8); value(register, k) is the operand with index k in its register, and a lane's
-/// register `n` holds those k with k / (4 PerRegister) == n.
+/// c (16, 8) += a (16, Depth) b (Depth, 8); value(register, k) is the operand with index k in its register, and a
+/// lane's register `n` holds those k with k / (4 PerRegister) == n.
 template <int Depth, int PerRegister, class Value>
-void emulated_mma(const char* what, Site site, float (&c)[4], const unsigned (&a)[4], const unsigned (&b)[2], Value value) {
+void emulated_mma(const char* what, Site site, float (&c)[4], const unsigned (&a)[4], const unsigned (&b)[2],
+                  Value value) {
   const WarpRegisters mine = {{a[0], a[1], a[2], a[3], b[0], b[1]}};
   warp_exchange(what, site, 0xFFFFFFFFu, &mine, sizeof mine);
   WarpRegisters all[32];
@@ -63,7 +66,8 @@ void emulated_mma(const char* what, Site site, float (&c)[4], const unsigned (&a
   for (int i = 0; i < 4; ++i)
     for (int k = 0; k < Depth; ++k) {
       const int holder = k % half / PerRegister, upper = k / half, column = 2 * t + i % 2;
-      c[i] += value(all[4 * g + holder].values[2 * upper + i / 2], k) * value(all[4 * column + holder].values[4 + upper], k);
+      c[i] += value(all[4 * g + holder].values[2 * upper + i / 2], k) *
+              value(all[4 * column + holder].values[4 + upper], k);
     }
 }
 
@@ -106,7 +110,8 @@ inline unsigned pack_bf16(float low, float high) {
 
 #else
 
-/// c (16, 8) += a (16, 16) b (16, 8), operands bfloat16. Below sm_80 there is no such instruction: never launched there.
+/// c (16, 8) += a (16, 16) b (16, 8), operands bfloat16. Below sm_80 there is no such instruction: never launched
+/// there.
 PROMPTIQA_DEVICE void mma_bf16(float (&c)[4], const unsigned (&a)[4], const unsigned (&b)[2]) {
 #if __CUDA_ARCH__ >= 800
   asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
@@ -126,8 +131,8 @@ PROMPTIQA_DEVICE void mma_tf32(float (&c)[4], const unsigned (&a)[4], const unsi
   __trap();
 #endif
 }
-/// Four 8 x 8 matrices: lane l brings the address of row l % 8 of matrix l / 8; register i receives elements (g, 2 t) and
-/// (g, 2 t + 1) of matrix i, or of its transpose.
+/// Four 8 x 8 matrices: lane l brings the address of row l % 8 of matrix l / 8; register i receives elements (g, 2 t)
+/// and (g, 2 t + 1) of matrix i, or of its transpose.
 PROMPTIQA_DEVICE void load_matrices(unsigned (&r)[4], const bfloat16* row, bool transpose) {
   const unsigned address = static_cast<unsigned>(__cvta_generic_to_shared(row));
   if (transpose)
@@ -159,7 +164,8 @@ PROMPTIQA_DEVICE unsigned pack_bf16(float low, float high) {
 
 #endif
 
-// ---- kinds of arithmetic ------------------------------------------------------------------------------------------------
+// ---- kinds of arithmetic
+// ------------------------------------------------------------------------------------------------
 
 /// Multiplications and additions of A itself.
 template <class A>
@@ -170,8 +176,8 @@ struct PlainMath {
 
   /// sum[r] += a[r] b^T: a has 16 * RowTiles rows and b 8 * Tiles rows, of Depth elements.
   template <int Depth, int RowTiles, int Tiles>
-  PROMPTIQA_DEVICE static void add_rows_times_rows(Fragment<Sum, Tiles> (&sum)[RowTiles], Shared<Operand> a, int a_pitch,
-                                                   Shared<Operand> b, int b_pitch) {
+  PROMPTIQA_DEVICE static void add_rows_times_rows(Fragment<Sum, Tiles> (&sum)[RowTiles], Shared<Operand> a,
+                                                   int a_pitch, Shared<Operand> b, int b_pitch) {
     constexpr int width = 16 / static_cast<int>(sizeof(A));
     const int g = fragment_row(), column = static_cast<int>(threadIdx.x % 4) * 2;
     for (int k = 0; k < Depth; k += width) {
@@ -222,8 +228,8 @@ struct Bf16Math {
   static constexpr bool tensor_cores = true;
 
   template <int Depth, int RowTiles, int Tiles>
-  PROMPTIQA_DEVICE static void add_rows_times_rows(Fragment<Sum, Tiles> (&sum)[RowTiles], Shared<Operand> a, int a_pitch,
-                                                   Shared<Operand> b, int b_pitch) {
+  PROMPTIQA_DEVICE static void add_rows_times_rows(Fragment<Sum, Tiles> (&sum)[RowTiles], Shared<Operand> a,
+                                                   int a_pitch, Shared<Operand> b, int b_pitch) {
     static_assert(Depth % 16 == 0 && Tiles % 2 == 0, "whole instructions");
     const int lane = static_cast<int>(threadIdx.x % 32), matrix = lane / 8, row = lane % 8;
     PROMPTIQA_UNROLL
@@ -274,16 +280,16 @@ struct Bf16Math {
 };
 
 /// Operands float in memory, rounded to TF32 on their way into the tensor cores; sums float. The eight terms of an
-/// instruction are taken in the order 0 2 4 6 1 3 5 7, so that a lane's two lie beside each other: in shared memory, and in
-/// the sums that become operands.
+/// instruction are taken in the order 0 2 4 6 1 3 5 7, so that a lane's two lie beside each other: in shared memory,
+/// and in the sums that become operands.
 struct Tf32Math {
   using Operand = float;
   using Sum = float;
   static constexpr bool tensor_cores = true;
 
   template <int Depth, int RowTiles, int Tiles>
-  PROMPTIQA_DEVICE static void add_rows_times_rows(Fragment<Sum, Tiles> (&sum)[RowTiles], Shared<Operand> a, int a_pitch,
-                                                   Shared<Operand> b, int b_pitch) {
+  PROMPTIQA_DEVICE static void add_rows_times_rows(Fragment<Sum, Tiles> (&sum)[RowTiles], Shared<Operand> a,
+                                                   int a_pitch, Shared<Operand> b, int b_pitch) {
     static_assert(Depth % 8 == 0, "whole instructions");
     const int g = fragment_row(), t = static_cast<int>(threadIdx.x % 4);
     PROMPTIQA_UNROLL

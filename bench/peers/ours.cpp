@@ -91,11 +91,12 @@ Tensor<float> read(Context& ctx, const TensorFile& file, const std::string& name
   return ctx.from<float>(tensor->shape, std::span<const float>(values));
 }
 
-// The backend of a precision: the best of the processor for fp32, matrix products of bfloat16 operands for bf16.
+// The backend of a precision. One that the processor lacks is an error here, not a fall back.
 CpuBackend backend_of(const std::string& precision) {
   if (precision == "fp32") return CpuBackend::automatic;
   if (precision == "bf16") return CpuBackend::avx512_bf16;
-  throw Error("serve: --precision must be fp32 or bf16, got '" + precision + "'");
+  if (precision == "int8") return CpuBackend::avx512_int8;
+  throw Error("serve: --precision must be fp32, bf16 or int8, got '" + precision + "'");
 }
 
 // How many images it takes until the model has formed the merged products of weights that save work on every later
@@ -261,7 +262,7 @@ int run(std::vector<std::string> arguments) {
     return serve(arguments[1], arguments[2], static_cast<int>(number("serve: THREADS", arguments[3], 1)), precision);
   if (mode == "peak" && arguments.size() == 2) return peak(static_cast<int>(number("peak: THREADS", arguments[1], 1)));
   std::cerr << "usage: bench_peers_ours make FILE base|compact SEED\n"
-               "       bench_peers_ours serve WEIGHTS IO THREADS [--precision fp32|bf16]\n"
+               "       bench_peers_ours serve WEIGHTS IO THREADS [--precision fp32|bf16|int8]\n"
                "       bench_peers_ours peak THREADS\n";
   return 2;
 }

@@ -145,6 +145,9 @@ inline int parse_training_options(int argc, char** argv, TrainingOptions& option
   number("--ema", trainer.average_decay, "Decay of the averaged weights, which are the ones kept.\nDefault: 0.998",
          "Optimisation");
   number("--aux", trainer.auxiliary_weight, "Weight of the auxiliary head, 0 = none. Default: 1", "Optimisation");
+  app.add_flag("--recompute", trainer.recompute,
+               "Keep less for the backward pass and compute it again:\na third more time, a fraction of the memory")
+      ->group("Machine");
   number("--groups", trainer.groups, "Groups through the backbone together. Default: 4", "Optimisation");
   number("--group-size", trainer.sampler.group_size, "Pictures of a group. Default: 11", "Optimisation");
   number("--shards", trainer.shards,

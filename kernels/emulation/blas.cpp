@@ -1,5 +1,6 @@
 // The bodies of blas.hpp for tests on a CPU: loops.
-// Surprising choice: rounding is a device's (TF32 operands, bfloat16 results, the tanh form of gelu), so that tests see it.
+// Surprising choice: rounding is a device's (TF32 operands, bfloat16 results, the tanh form of gelu), so that tests see
+// it.
 #include "../blas.hpp"
 
 #include <cmath>
@@ -104,7 +105,8 @@ bool fused_matrix_product(const Op&, const MatrixProduct<T, T>& p, const T* bias
   });
   return true;
 }
-template bool fused_matrix_product(const Op&, const MatrixProduct<float, float>&, const float*, Activation, const float*);
+template bool fused_matrix_product(const Op&, const MatrixProduct<float, float>&, const float*, Activation,
+                                   const float*);
 template bool fused_matrix_product(const Op&, const MatrixProduct<double, double>&, const double*, Activation,
                                    const double*);
 template bool fused_matrix_product(const Op&, const MatrixProduct<bfloat16, bfloat16>&, const bfloat16*, Activation,

@@ -1,6 +1,6 @@
 // Attention and its gradients on the emulated device: every kind of arithmetic, head dimension, length and layout.
-// Surprising choice: the reference (the CPU's table, in double, on the same inputs) comes with the sum of absolute values
-// behind each number, so tolerances are error bounds: roundings of operands and sums times that sum.
+// Surprising choice: the reference (the CPU's table, in double, on the same inputs) comes with the sum of absolute
+// values behind each number, so tolerances are error bounds: roundings of operands and sums times that sum.
 #include <cstring>
 
 #include "products.hpp"
@@ -25,13 +25,13 @@ std::string name_of(const Case& c, const Path& path) {
 }
 
 struct Values {
-  Numbers q, k, v, d_o;     // inputs
-  Numbers o, log_sum_exp;   // of forward
+  Numbers q, k, v, d_o;    // inputs
+  Numbers o, log_sum_exp;  // of forward
   Numbers dq, dk, dv;
 };
 
-/// Runs forward and backward with a table, on inputs that `In` holds. When `given` is not null, backward starts from its o
-/// and log_sum_exp.
+/// Runs forward and backward with a table, on inputs that `In` holds. When `given` is not null, backward starts from
+/// its o and log_sum_exp.
 template <class T, class In>
 Values run(const Case& c, const KernelTable<T>& table, const KernelContext& context, const Values* given) {
   using A = accumulate_t<T>;
@@ -71,7 +71,8 @@ Values run(const Case& c, const KernelTable<T>& table, const KernelContext& cont
 
   const Buffer<T> given_o(given ? given->o : r.o, c.shift);
   const Buffer<A> given_lse(given ? given->log_sum_exp : r.log_sum_exp);
-  const Buffer<T> d_all(c.interleaved ? 3 * q_count : 0, c.shift), dq(q_count, c.shift), dk(k_count, c.shift), dv(k_count, c.shift);
+  const Buffer<T> d_all(c.interleaved ? 3 * q_count : 0, c.shift), dq(q_count, c.shift), dk(k_count, c.shift),
+      dv(k_count, c.shift);
   AttentionBackwardArgs<T> b{};
   b.forward = f;
   b.forward.o = given_o.data();
@@ -173,10 +174,11 @@ const std::vector<Case> small_cases = {
     {1, 1, 40, 40, 64, false, 0, -0.25},
     {1, 2, 13, 13, 32, true},
     {2, 2, 9, 9, 5, true, 1},
-    {2, 1, 64, 64, 32},                // whole tiles
+    {2, 1, 64, 64, 32},  // whole tiles
 };
 const std::vector<Case> long_cases = {
-    {1, 1, 65, 130, 32}, {1, 1, 130, 65, 64}, {1, 1, 66, 70, 128}, {1, 1, 65, 67, 100}, {1, 2, 130, 1, 64}, {1, 2, 1, 130, 64},
+    {1, 1, 65, 130, 32}, {1, 1, 130, 65, 64}, {1, 1, 66, 70, 128},
+    {1, 1, 65, 67, 100}, {1, 2, 130, 1, 64},  {1, 2, 1, 130, 64},
 };
 
 template <class T>

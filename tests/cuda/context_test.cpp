@@ -110,16 +110,9 @@ std::set<std::string> missing_kernels() {
 
 }  // namespace
 
-TEST_CASE("the table lacks only what is still to come", "[cuda]") {
-  const std::set<std::string> to_come = {"gemm",        "packed_bytes",         "pack_matrix",
-                                         "attention",   "attention_backward",   "conv2d",
-                                         "pack_conv2d", "conv2d_backward_data", "conv2d_backward_weight",
-                                         "packed_conv2d_bytes"};
+TEST_CASE("the table lacks nothing", "[cuda]") {
   for (const std::set<std::string>& missing :
        {missing_kernels<float>(), missing_kernels<double>(), missing_kernels<bfloat16>()})
-    for (const std::string& name : missing) {
-      INFO(name);
-      CHECK(to_come.count(name) == 1);
-    }
+    for (const std::string& name : missing) FAIL_CHECK(name);
   CHECK(std::string(cuda::kernel_table<float>().name) == "cuda");
 }

@@ -14,21 +14,19 @@ Conv2dGeometry geometry(int64_t batch, int64_t in, int64_t h, int64_t w, int64_t
 }
 
 const std::vector<Conv2dGeometry> geometries = {
-    geometry(1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0),     // the smallest there is
-    geometry(2, 3, 17, 19, 5, 3, 3, 2, 2, 1, 1),   // stem: stride 2, padded
-    geometry(3, 5, 9, 11, 7, 3, 3, 1, 1, 1, 1),
-    geometry(2, 6, 12, 12, 13, 5, 5, 1, 1, 0, 0),  // no padding
-    geometry(1, 3, 24, 16, 9, 8, 8, 8, 8, 0, 0),   // patches
-    geometry(1, 3, 18, 19, 9, 8, 8, 8, 8, 0, 0),   // patches, pixels left over at the edge
-    geometry(3, 7, 5, 13, 10, 1, 1, 1, 1, 0, 0),   // pointwise
-    geometry(2, 7, 9, 9, 3, 1, 1, 2, 2, 0, 0),     // 1 x 1 with stride: the pointwise path must not be taken
-    geometry(1, 2, 4, 4, 3, 1, 1, 1, 1, 1, 1),     // 1 x 1 with padding
-    geometry(2, 2, 3, 2, 4, 5, 5, 1, 1, 2, 2),     // kernel larger than the image
-    geometry(1, 2, 2, 2, 3, 3, 3, 1, 1, 3, 3),     // pixels that see padding only
-    geometry(2, 3, 10, 21, 6, 2, 5, 1, 3, 0, 2),   // nothing square
-    geometry(1, 3, 21, 10, 6, 5, 2, 3, 1, 2, 1),
-    geometry(1, 2, 30, 1, 4, 3, 1, 1, 1, 1, 0),    // one pixel wide
-    geometry(1, 2, 1, 70, 4, 1, 3, 1, 2, 0, 1),    // one pixel high
+    geometry(1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0),    // the smallest there is
+    geometry(2, 3, 17, 19, 5, 3, 3, 2, 2, 1, 1),  // stem: stride 2, padded
+    geometry(3, 5, 9, 11, 7, 3, 3, 1, 1, 1, 1),   geometry(2, 6, 12, 12, 13, 5, 5, 1, 1, 0, 0),  // no padding
+    geometry(1, 3, 24, 16, 9, 8, 8, 8, 8, 0, 0),                                                 // patches
+    geometry(1, 3, 18, 19, 9, 8, 8, 8, 8, 0, 0),  // patches, pixels left over at the edge
+    geometry(3, 7, 5, 13, 10, 1, 1, 1, 1, 0, 0),  // pointwise
+    geometry(2, 7, 9, 9, 3, 1, 1, 2, 2, 0, 0),    // 1 x 1 with stride: the pointwise path must not be taken
+    geometry(1, 2, 4, 4, 3, 1, 1, 1, 1, 1, 1),    // 1 x 1 with padding
+    geometry(2, 2, 3, 2, 4, 5, 5, 1, 1, 2, 2),    // kernel larger than the image
+    geometry(1, 2, 2, 2, 3, 3, 3, 1, 1, 3, 3),    // pixels that see padding only
+    geometry(2, 3, 10, 21, 6, 2, 5, 1, 3, 0, 2),  // nothing square
+    geometry(1, 3, 21, 10, 6, 5, 2, 3, 1, 2, 1),  geometry(1, 2, 30, 1, 4, 3, 1, 1, 1, 1, 0),  // one pixel wide
+    geometry(1, 2, 1, 70, 4, 1, 3, 1, 2, 0, 1),                                                // one pixel high
     geometry(1, 2, 9, 9, 3, 1, 1, 3, 2, 1, 0),     // a kernel smaller than its stride: pixels that no tap meets
     geometry(2, 17, 5, 5, 130, 3, 3, 1, 1, 1, 1),  // more output channels than a tile has rows
     geometry(1, 66, 5, 5, 12, 3, 3, 1, 1, 1, 1),   // many steps, several tiles of taps
@@ -37,8 +35,8 @@ const std::vector<Conv2dGeometry> geometries = {
 
 std::string name_of(const Conv2dGeometry& g) {
   std::string text;
-  for (int64_t n : {g.batch, g.in_channels, g.in_h, g.in_w, g.out_channels, g.kernel_h, g.kernel_w, g.stride_h, g.stride_w,
-                    g.pad_h, g.pad_w})
+  for (int64_t n : {g.batch, g.in_channels, g.in_h, g.in_w, g.out_channels, g.kernel_h, g.kernel_w, g.stride_h,
+                    g.stride_w, g.pad_h, g.pad_w})
     text += std::to_string(n) + " ";
   return text;
 }
@@ -55,7 +53,8 @@ Result run(const Conv2dGeometry& g, const KernelTable<T>& table, const KernelCon
     const Numbers n = numbers<In>(count, seed);
     return absolute_values ? absolute(n) : n;
   };
-  const int64_t x_size = g.batch * g.in_channels * g.in_h * g.in_w, y_size = g.batch * g.out_channels * g.out_h * g.out_w;
+  const int64_t x_size = g.batch * g.in_channels * g.in_h * g.in_w,
+                y_size = g.batch * g.out_channels * g.out_h * g.out_w;
   const int64_t w_size = g.out_channels * g.in_channels * g.kernel_h * g.kernel_w;
   const Activation relu = absolute_values ? Activation::none : Activation::relu;
   const Buffer<T> x(draw(x_size, 1)), w(draw(w_size, 2)), dy(draw(y_size, 3)), residual(draw(y_size, 4)), y(y_size);
@@ -69,7 +68,8 @@ Result run(const Conv2dGeometry& g, const KernelTable<T>& table, const KernelCon
   table.conv2d(kc, {g, x.data(), w.data(), nullptr, in_place.data(), nullptr, in_place.data(), relu});
   r.in_place = in_place.values();
   const std::size_t bytes = table.packed_conv2d_bytes(g.out_channels, g.in_channels, g.kernel_h, g.kernel_w);
-  const StorageRef packed = (sizeof(T) == 8 && kc.memory == exact().kernel_context().memory ? exact() : emulated()).memory().allocate(bytes);
+  const StorageRef packed =
+      (sizeof(T) == 8 && kc.memory == exact().kernel_context().memory ? exact() : emulated()).memory().allocate(bytes);
   table.pack_conv2d(kc, {g.out_channels, g.in_channels, g.kernel_h, g.kernel_w, w.data(), scale.data(), packed->data});
   table.conv2d(kc, {g, x.data(), nullptr, bias.data(), y.data(), packed->data});
   r.packed = y.values();
@@ -135,8 +135,8 @@ TEST_CASE("convolutions on tensor cores", "[cuda]") {
 TEST_CASE("convolution keeps what is not a number, and writes zeros where there are no images", "[cuda]") {
   const Conv2dGeometry g = geometry(1, 1, 2, 2, 1, 1, 2, 1, 1, 0, 0);
   const Buffer<float> x(Numbers{1, std::nan(""), 2, -3}), w(Numbers{1, 1}), y(2);
-  cuda::kernel_table<float>().conv2d(emulated().kernel_context(), {g, x.data(), w.data(), nullptr, y.data(), nullptr, nullptr,
-                                                                   Activation::relu});
+  cuda::kernel_table<float>().conv2d(emulated().kernel_context(),
+                                     {g, x.data(), w.data(), nullptr, y.data(), nullptr, nullptr, Activation::relu});
   CHECK(std::isnan(y.values()[0]));
   CHECK(y.values()[1] == 0);
 

@@ -66,7 +66,8 @@ Numbers run(const Case& c, const KernelTable<T>& table, Context& ctx, bool size)
   GemmArgs<T> args{};
   args.m = c.m, args.n = c.n, args.k = c.k, args.batch = c.batch;
   args.a = a_data.data(), args.lda = a.ld, args.stride_a = a.stride, args.transpose_a = c.transpose_a;
-  args.b = b_data.data(), args.ldb = b.ld, args.stride_b = b.batch == 1 ? 0 : b.stride, args.transpose_b = c.transpose_b;
+  args.b = b_data.data(), args.ldb = b.ld, args.stride_b = b.batch == 1 ? 0 : b.stride,
+  args.transpose_b = c.transpose_b;
   args.c = result.data(), args.ldc = out.ld, args.stride_c = out.stride;
   args.alpha = static_cast<A>(size ? std::abs(c.alpha) : c.alpha);
   args.beta = static_cast<A>(size ? std::abs(c.beta) : c.beta);

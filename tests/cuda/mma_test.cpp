@@ -1,6 +1,6 @@
 // The pieces of tensor-core kernels on the emulated device: fragments, mma.sync, ldmatrix, cp.async.
-// Surprising choice: the twins are tested against products of whole matrices, and a kernel without its wait or its barrier is
-// shown to be found out.
+// Surprising choice: the twins are tested against products of whole matrices, and a kernel without its wait or its
+// barrier is shown to be found out.
 #include <iostream>
 
 #include "../../kernels/async_copy.cuh"
@@ -39,7 +39,8 @@ void products_kernel(const double* a, const double* b, double* c, double* d) {
   product.clear();
   Math::template add_rows_times_rows<depth>(sums, a_tile, pitch, b_tile, pitch);
   for (int r = 0; r < row_tiles; ++r)
-    sums[r].for_each([&](Sum& v, int second, int column) { c[(16 * r + 8 * second + fragment_row()) * width + column] = v; });
+    sums[r].for_each(
+        [&](Sum& v, int second, int column) { c[(16 * r + 8 * second + fragment_row()) * width + column] = v; });
   Math::add_fragment_times_matrix(product, sums[0], b_tile, pitch);
   product.for_each([&](Sum& v, int second, int column) { d[(8 * second + fragment_row()) * depth + column] = v; });
 }
@@ -77,7 +78,8 @@ void check_products(const char* what, double operand_error) {
   const double unit = 2 * operand_error + 40 * epsilon_of<typename Math::Sum>;
   CHECK(worst_ratio(c_values, want_c, size_c, unit, 0) <= 1);
   CHECK(worst_ratio(d.values(), want_d, size_d, unit, 0) <= 1);
-  CHECK(worst_ratio(d.values(), want_d, size_d, unit / 200, 0) > (operand_error == 0 ? -1 : 1));  // operands are rounded
+  CHECK(worst_ratio(d.values(), want_d, size_d, unit / 200, 0) >
+        (operand_error == 0 ? -1 : 1));  // operands are rounded
 }
 
 void copy_kernel(const float* from, float* to, int count, int mistake) {

@@ -1,5 +1,6 @@
-// What the tests of products (gemm, attention, convolution) share: the emulated device's abilities, numbers, error bounds.
-// Surprising choice: a sum's error bound is computed by the CPU's own kernel, run on the operands' absolute values.
+// What the tests of products (gemm, attention, convolution) share: the emulated device's abilities, numbers, error
+// bounds. Surprising choice: a sum's error bound is computed by the CPU's own kernel, run on the operands' absolute
+// values.
 #pragma once
 
 #include <string>
@@ -50,7 +51,8 @@ inline Numbers absolute(Numbers values) {
   return values;
 }
 
-/// Largest |got - want| / (unit * size + store * |want|); infinite for a NaN or a wrong length. No terms: exactly equal.
+/// Largest |got - want| / (unit * size + store * |want|); infinite for a NaN or a wrong length. No terms: exactly
+/// equal.
 inline double worst_ratio(const Numbers& got, const Numbers& want, const Numbers& size, double unit, double store) {
   if (got.size() != want.size() || size.size() != want.size()) return std::numeric_limits<double>::infinity();
   double worst = 0;
@@ -61,6 +63,10 @@ inline double worst_ratio(const Numbers& got, const Numbers& want, const Numbers
   }
   return worst;
 }
+
+/// The list of device blocks must outlive the static Context of emulated(), which returns its blocks at exit: it is made
+/// first.
+inline const std::size_t device_blocks_at_start = emulation::device_blocks();
 
 /// The CPU's plain loops, in double.
 inline Context& exact() {

@@ -21,6 +21,7 @@ PROMPTIQA_INLINE std::string Trainer::fingerprint() const {
   j["seed"] = options_.seed;
   j["model"] = model_.config().to_json();
   j["groups"] = options_.groups;
+  j["recompute"] = options_.recompute;  // gradients are the same but for the order of some sums
   j["shards"] = options_.shards;
   j["group size"] = options_.sampler.group_size;
   j["requirements"] = options_.sampler.requirements;

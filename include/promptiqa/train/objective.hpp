@@ -44,9 +44,10 @@ struct BatchLoss {
 };
 
 /// One forward pass in training mode: nchw (N, 3, S, S) -> the losses, each of one element. Record it with a Tape on
-/// ctx. Running statistics are updated. The backbone runs once, the heads once for all requirements.
+/// ctx. Running statistics are updated. The backbone runs once, the heads once for all requirements. recompute: see
+/// Pass::recompute.
 BatchLoss batch_loss(Context& ctx, const Model<float>& model, const AuxiliaryHead& head, const Tensor<float>& nchw,
-                     const BatchTensors& batch, double auxiliary_weight);
+                     const BatchTensors& batch, double auxiliary_weight, bool recompute = false);
 
 }  // namespace promptiqa
 

@@ -77,9 +77,11 @@ PROMPTIQA_INLINE BatchTensors BatchTensors::make(Context& ctx, std::span<const G
 }
 
 PROMPTIQA_INLINE BatchLoss batch_loss(Context& ctx, const Model<float>& model, const AuxiliaryHead& head,
-                                      const Tensor<float>& nchw, const BatchTensors& batch, double auxiliary_weight) {
+                                      const Tensor<float>& nchw, const BatchTensors& batch, double auxiliary_weight,
+                                      bool recompute) {
   Pass<float> pass;
   pass.training = true;
+  pass.recompute = recompute;
   const Tensor<float> feature = model.image_features(ctx, nchw, pass);  // (N, M)
   const std::int64_t images = feature.dim(0), width = feature.dim(1), rows = batch.scores.dim(0);
   const Tensor<float> repeated =

@@ -34,6 +34,7 @@ struct TrainerOptions {
   double clip_norm = 1;          // of the model's gradient; 0 = no clipping
   double average_decay = 0.998;  // of the averaged weights
   double auxiliary_weight = 1;   // of the auxiliary head's loss; 0 = no head
+  bool recompute = false;        // less memory, a third more time: see Pass::recompute
 
   /// The recipe of our own weights: AdamW, 2.5e-4, stronger augmentation.
   static TrainerOptions recipe();

@@ -159,7 +159,7 @@ PROMPTIQA_INLINE StepReport Trainer::step() {
     Tape tape;
     const TapeScope recording(ctx_, &tape);
     for (const TrainableTensor& parameter : parameters) tape.watch(parameter.value);
-    const BatchLoss loss = batch_loss(ctx_, model_, head_, nchw, batch, options_.auxiliary_weight);
+    const BatchLoss loss = batch_loss(ctx_, model_, head_, nchw, batch, options_.auxiliary_weight, options_.recompute);
     losses[0] += static_cast<double>(loss.prompt.item());
     if (loss.auxiliary) losses[1] += static_cast<double>(loss.auxiliary.item());
     tape.backward(ctx_, loss.total);
