@@ -151,9 +151,9 @@ __global__ void __launch_bounds__(Tile::threads)
                                                   Tile::pitch);
       Math::template add_rows_times_rows<Tile::D>(ds, v_tile + warp_first * Tile::pitch, Tile::pitch, do_tile,
                                                   Tile::pitch);
-      p[0].for_each([&](Sum& s, int, int column) {
+      p[0].for_each([&](Sum& s, int, int column) {  // behind the last query do and delta are 0: nothing is added
         const Sum log = logs[stage * Tile::step + column];
-        s = first + column < queries ? exp2(s * factor - log) : Sum(0);
+        s = exp2(s * factor - log);
       });
       Math::add_fragment_times_matrix(dv, p[0], do_tile, Tile::pitch);
       ds[0].for_each([&](Sum& d, int, int column) {

@@ -27,7 +27,7 @@ struct Blocks {
   std::map<const unsigned char*, std::size_t> sizes;
 };
 Blocks& blocks() {
-  static Blocks instance;
+  static Blocks& instance = *new Blocks;  // never destroyed: a static context may give memory back at exit
   return instance;
 }
 

@@ -13,6 +13,7 @@
 
 #include <promptiqa/core/context.hpp>
 #include <promptiqa/cpu/gemm_pack.hpp>
+#include <promptiqa/ops/conv2d.hpp>
 #include <promptiqa/ops/linear.hpp>
 
 #include "catch.hpp"
@@ -230,3 +231,18 @@ TEST_CASE("bf16 attention is within its rounding, for awkward sizes and any numb
   }
 }
 #endif
+
+TEST_CASE("bf16 convolutions round their operands, but not those of pixels") {
+  if (missing()) return;
+  Context ctx = Context::cpu(1, CpuBackend::avx512_bf16);
+  const float tie = 1.0f + 0x1p-8f;  // rounds to 1
+  for (const std::int64_t channels : {3, 7, 8, 9}) {
+    const Tensor<float> x = ctx.full<float>(Shape{1, channels, 2, 2}, tie);
+    const Tensor<float> weight = ctx.full<float>(Shape{1, channels, 1, 1}, 1);
+    const float each = channels < 8 ? tie : 1.0f, want = static_cast<float>(channels) * each;
+    INFO(channels << " channels");
+    CHECK(conv2d(ctx, x, weight, Tensor<float>(), Conv2dOptions::square(1, 0)).values()[3] == want);
+    const auto packed = PackedConv2d<float>::pack(ctx, weight, {});
+    CHECK(conv2d(ctx, x, packed, Tensor<float>(), Conv2dOptions::square(1, 0)).values()[3] == want);
+  }
+}

@@ -230,3 +230,63 @@ TEST_CASE("int8 refuses what it cannot multiply") {
   args.k = 65537;
   CHECK_THROWS_WITH(kernels.gemm(ctx.kernel_context(), args), ContainsSubstring("65536"));
 }
+
+TEST_CASE("int8 sums reach neither end of 32 bits at the largest k") {
+  if (missing()) return;
+  Context ctx = Context::cpu(2, CpuBackend::avx512_int8);
+  const std::int64_t k = 65536;
+  std::vector<float> a(2 * k, 1.0f), w(2 * k, 1.0f);
+  std::fill_n(a.begin() + k, k, -1.0f);
+  std::fill_n(w.begin() + k, k, -1.0f);
+  const Tensor<float> weight = ctx.from<float>(Shape{2, k}, std::span<const float>(w));
+  const auto packed = PackedMatrix<float>::pack(ctx, weight, true);
+  LinearEpilogue<float> epilogue;
+  epilogue.packed = &packed;
+  const Tensor<float> y = linear(ctx, ctx.from<float>(Shape{2, k}, std::span<const float>(a)), weight, Tensor<float>(), epilogue);
+  const double one = static_cast<double>(k);
+  CHECK(near(y.values(), {one, -one, -one, one}));
+}
+
+TEST_CASE("int8 products of a batch whose matrices lie apart") {
+  if (missing()) return;
+  Context ctx = Context::cpu(2, CpuBackend::avx512_int8);
+  const auto& kernels = ctx.kernels<float>();
+  const std::int64_t m = 5, n = 18, k = 21, batch = 3, gap = 40;
+  const std::vector<float> w = random_values(n * k, 2), rows = random_values(batch * m * k, 1);
+  std::vector<float> a(static_cast<std::size_t>(batch * (m * k + gap)), std::numeric_limits<float>::quiet_NaN());
+  for (std::int64_t b = 0; b < batch; ++b)
+    std::copy_n(rows.begin() + b * m * k, m * k, a.begin() + b * (m * k + gap));
+  const StorageRef packed = ctx.memory().allocate(kernels.packed_bytes(k, n));
+  kernels.pack_matrix(ctx.kernel_context(), {w.data(), k, n, k, true, packed->data});
+  const PackedMatrixView view{packed->data, k, n, kernels.packed_layout};
+  std::vector<float> c(static_cast<std::size_t>(batch * m * n));
+  GemmArgs<float> args{};
+  args.m = m, args.n = n, args.k = k, args.batch = batch, args.a = a.data(), args.lda = k, args.stride_a = m * k + gap;
+  args.packed_b = &view, args.c = c.data(), args.ldc = n, args.stride_c = m * n, args.alpha = 1;
+  kernels.gemm(ctx.kernel_context(), args);
+  CHECK(near(c, product_of_rounded(rows, w, batch * m, n, k)));
+}
+
+TEST_CASE("int8 packing shows bad weights, takes tiny ones for zeros and refuses too many") {
+  if (missing()) return;
+  Context ctx = Context::cpu(1, CpuBackend::avx512_int8);
+  const std::int64_t n = 3, k = 5;
+  std::vector<float> w(15, 1.0f);
+  w[1] = std::numeric_limits<float>::quiet_NaN();
+  for (std::int64_t kk = 0; kk < k; ++kk) w[static_cast<std::size_t>(k + kk)] = 1e-37f;
+  const Tensor<float> weight = ctx.from<float>(Shape{n, k}, std::span<const float>(w));
+  const auto packed = PackedMatrix<float>::pack(ctx, weight, true);
+  LinearEpilogue<float> epilogue;
+  epilogue.packed = &packed;
+  const Tensor<float> y = linear(ctx, ctx.full<float>(Shape{1, k}, 3), weight, Tensor<float>(), epilogue);
+  CHECK(std::isnan(y.values()[0]));
+  CHECK(y.values()[1] == 0);
+  CHECK(y.values()[2] == Approx(15));
+  // Scales whose product is of ordinary size, though a sum times one of them is not.
+  const Tensor<float> huge = ctx.full<float>(Shape{1, k}, 1e36f);
+  const auto packed_huge = PackedMatrix<float>::pack(ctx, huge, true);
+  epilogue.packed = &packed_huge;
+  CHECK(linear(ctx, ctx.full<float>(Shape{1, k}, 2e-36f), huge, Tensor<float>(), epilogue).item() == Approx(10));
+  const Tensor<float> long_weight = ctx.zeros<float>(Shape{1, 65537});
+  CHECK_THROWS_WITH(PackedMatrix<float>::pack(ctx, long_weight, true), ContainsSubstring("65536"));
+}

@@ -117,6 +117,8 @@ void check_all(const Path& path) {
                                            {1, 34, 40, 1, ta, tb, 1, 0, true, false, none, false, true, false, 3}})
       check<T>(c, path, true);
   }
+  check<T>({4, 9, 5, 3, false, true, 1, 0, true}, path, true);  // a batch is never fused
+  check<T>({4, 9, 5, 3, false, false, 1, 0, false, true, none, false, false, true}, path, true);
   for (const bool bias : {false, true})
     for (const Activation activation : {none, relu, gelu})
       for (const int residual : {0, 1, 2})

@@ -143,6 +143,9 @@ TEST_CASE("a packed convolution is for inference, with the kernels it was packed
   CHECK_THROWS_WITH(conv2d(eigen, x, packed, bias, options), ContainsSubstring("cpu eigen"));
   CHECK_THROWS_WITH(conv2d(ctx, x, packed, bias, options, {Activation::none, &x}), ContainsSubstring("residual"));
   CHECK_THROWS_WITH(PackedConv2d<float>::pack(ctx, weight, ctx.zeros<float>(Shape{3})), ContainsSubstring("scale"));
+  for (const Shape& empty : {Shape{4, 3, 0, 3}, Shape{0, 3, 3, 3}})
+    CHECK_THROWS_WITH(PackedConv2d<float>::pack(ctx, ctx.allocate<float>(empty), {}), ContainsSubstring("empty dimension"));
+  CHECK_THROWS_WITH(conv2d(ctx, x, packed, bias, options, {Activation::gelu, nullptr}), ContainsSubstring("gelu"));
   Tape tape;
   tape.watch(x);
   const TapeScope recording(ctx, &tape);
@@ -240,4 +243,17 @@ TEST_CASE("the initializer-list forms are the same functions", "[ops]") {
   const Tensor<float> x = ctx.from<float>(Shape{2, 3}, {1, 2, 3, 4, 5, 6});
   CHECK(read_back(ctx, permute(ctx, x, {1, 0})) == std::vector<float>{1, 4, 2, 5, 3, 6});
   CHECK(read_back(ctx, concat(ctx, {x, x}, 1)) == std::vector<float>{1, 2, 3, 1, 2, 3, 4, 5, 6, 4, 5, 6});
+}
+
+TEST_CASE("a packed convolution refuses a residual that a tape records", "[ops]") {
+  Context ctx = Context::cpu(1);
+  const Tensor<float> x = ctx.full<float>(Shape{1, 2, 3, 3}, 1), residual = ctx.full<float>(Shape{1, 4, 1, 1}, 1);
+  const auto packed = PackedConv2d<float>::pack(ctx, ctx.full<float>(Shape{4, 2, 3, 3}, 1), {});
+  Tape tape;
+  tape.watch(residual);
+  const TapeScope recording(ctx, &tape);
+  const Conv2dOptions options = Conv2dOptions::square(1, 0);
+  CHECK_NOTHROW(conv2d(ctx, x, packed, Tensor<float>(), options));
+  CHECK_THROWS_WITH(conv2d(ctx, x, packed, Tensor<float>(), options, {Activation::none, &residual}),
+                    ContainsSubstring("inference"));
 }

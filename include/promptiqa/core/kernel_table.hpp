@@ -186,7 +186,7 @@ struct Conv2dArgs {
   const accumulate_t<T>* bias;           // (out_channels) or null
   T* y;
   const void* packed_weight = nullptr;   // made by pack_conv2d of the same table, or null
-  const T* residual = nullptr;           // laid out as y, or null; may be y itself
+  const T* residual = nullptr;           // laid out as y, or null; not y itself
   Activation activation = Activation::none;  // none or relu
 };
 

@@ -62,23 +62,35 @@ struct Int8Layout {
   }
 };
 
-/// One column of op(b) to a lane of its panel.
+// A largest value so small that 127 over it could overflow: what it belongs to counts as zeros.
+inline constexpr float int8_zero = 1e-36f;
+
+[[noreturn]] inline void int8_k_error(std::int64_t k) {
+  throw ShapeError("gemm: in 8-bit integers k must be at most " + std::to_string(int8_most_k) + ", got " +
+                   std::to_string(k));
+}
+
+/// One column of op(b) to a lane of its panel. A column with a NaN or an infinity gets the scale NaN.
 inline void pack_int8_column(Quad* lane, float& scale, std::int32_t& correction, const PanelSource<float>& column,
                              std::int64_t k) {
-  float most = 0;
-  for (std::int64_t kk = 0; kk < k; ++kk) most = std::max(most, std::abs(column.data[kk * column.k_stride]));
-  const float inverse = most > 0 ? 127 / most : 0;
+  float most = 0, trouble = 0;
+  for (std::int64_t kk = 0; kk < k; ++kk) {
+    const float x = column.data[kk * column.k_stride];
+    most = std::max(most, std::abs(x));
+    trouble += x - x;  // 0, or NaN
+  }
+  const float inverse = trouble == 0 && most > int8_zero ? 127 / most : 0;
   std::int32_t sum = 0;
   for (std::int64_t kk = 0; kk < k; kk += 4) {
     Quad quad = 0;
     for (std::int64_t i = kk; i < std::min(k, kk + 4); ++i) {
-      const auto q = static_cast<std::int32_t>(std::lrint(column.data[i * column.k_stride] * inverse));
+      const auto q = inverse > 0 ? static_cast<std::int32_t>(std::lrint(column.data[i * column.k_stride] * inverse)) : 0;
       sum += q;
       quad |= (static_cast<Quad>(q) & 0xFFu) << (8 * (i - kk));
     }
     lane[kk / 4 * Int8Tile::columns] = quad;
   }
-  scale = most / 127;
+  scale = trouble == 0 ? most / 127 : trouble;
   correction = 128 * sum;
 }
 
@@ -109,8 +121,7 @@ PROMPTIQA_TARGET_AVX512 inline void quantise_rows(Quad* panel, float* scales, co
     const float largest = largest_lane<Float16, float>(most), trouble = sum_of_lanes<Float16, float>(not_finite);
     const bool finite = trouble == 0;
     scales[r] = finite ? largest / 127 : trouble;
-    // Of a subnormal row the inverse would be infinite: it counts as zeros.
-    const __m512 factor = _mm512_set1_ps(finite && largest > 1e-36f ? 127 / largest : 0.0f);
+    const __m512 factor = _mm512_set1_ps(finite && largest > int8_zero ? 127 / largest : 0.0f);
     for (std::int64_t i = 0; i < k; i += 16) {
       const __m512 x = _mm512_maskz_loadu_ps(mask_at(i), row + i);
       // With masks of ones: g++ 12 warns about the unmasked forms' own undefined operands.
@@ -153,12 +164,13 @@ template <int Vectors, std::size_t... I>
 PROMPTIQA_TARGET_AVX512 PROMPTIQA_ALWAYS_INLINE void store_int8_row(const Int8KernelArgs& args, const __m512i* sum,
                                                                     std::size_t row, std::index_sequence<I...>) {
   const __m512 row_scale = _mm512_set1_ps(args.row_scales[row]);
-  (_mm512_storeu_ps(
-       args.tile + row * Int8Tile::columns + I * 16,
-       _mm512_mul_ps(_mm512_mul_ps(_mm512_maskz_cvtepi32_ps(0xFFFF, _mm512_sub_epi32(sum[row * Vectors + I],
-                                                                             _mm512_loadu_si512(args.corrections + I * 16))),
-                                   _mm512_loadu_ps(args.column_scales + I * 16)),
-                     row_scale)),
+  const auto sum_at = [&](std::size_t i) PROMPTIQA_TARGET_AVX512 {
+    return _mm512_maskz_cvtepi32_ps(
+        0xFFFF, _mm512_sub_epi32(sum[row * Vectors + i], _mm512_loadu_si512(args.corrections + i * 16)));
+  };
+  // The scales first: their product is of the result's size over a whole number.
+  (_mm512_storeu_ps(args.tile + row * Int8Tile::columns + I * 16,
+                    _mm512_mul_ps(sum_at(I), _mm512_mul_ps(_mm512_loadu_ps(args.column_scales + I * 16), row_scale))),
    ...);
 }
 
@@ -247,9 +259,11 @@ inline void int8_product(ThreadPool& pool, MemoryPool& memory, const GemmArgs<fl
 /// Bytes of op(b), (k, n), laid out by pack_matrix_int8.
 inline std::size_t packed_bytes_int8(std::int64_t k, std::int64_t n) { return detail::Int8Layout(k, n).bytes(); }
 
-/// Rounds op(b) to 8-bit integers, column by column. See PackMatrixArgs.
+/// Rounds op(b) to 8-bit integers, column by column. See PackMatrixArgs. Throws ShapeError when k is more than
+/// int8_most_k.
 inline void pack_matrix_int8(const KernelContext& kc, const PackMatrixArgs<float>& args) {
   using detail::Int8Tile;
+  if (args.k > int8_most_k) detail::int8_k_error(args.k);
   const detail::Int8Layout layout(args.k, args.n);
   auto* packed = static_cast<detail::Quad*>(args.packed);
   pool_of(kc).parallel_for(layout.columns / Int8Tile::columns, [&](std::int64_t panel) {
@@ -279,9 +293,7 @@ void gemm_int8(const KernelContext& kc, const GemmArgs<float>& args) {
   if (view.k != args.k || view.n != args.n)
     throw ShapeError("gemm: packed_b must be (" + std::to_string(args.k) + ", " + std::to_string(args.n) + "), got (" +
                      std::to_string(view.k) + ", " + std::to_string(view.n) + ")");
-  if (args.k > int8_most_k)
-    throw ShapeError("gemm: in 8-bit integers k must be at most " + std::to_string(int8_most_k) + ", got " +
-                     std::to_string(args.k));
+  if (args.k > int8_most_k) detail::int8_k_error(args.k);
   if (args.batch <= 0 || args.m <= 0 || args.n <= 0) return;
   GemmArgs<float> all = args;
   if (all.batch > 1 && !args.transpose_a && args.stride_a == args.m * args.lda && args.stride_c == args.m * args.ldc) {

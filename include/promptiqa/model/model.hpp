@@ -120,7 +120,8 @@ class Model {
 
   // ---- training ------------------------------------------------------------------------------------------------
 
-  /// One forward pass in training mode: dropout, batch statistics, running statistics updated.
+  /// One forward pass in training mode: dropout, batch statistics, running statistics updated; what was packed is
+  /// forgotten.
   /// nchw (b, 3, S, S), scores (b, 1) -> predicted scores (b). Record it with a Tape on ctx.
   Tensor<T> training_forward(Context& ctx, const Tensor<T>& nchw, const Tensor<T>& scores, Trace<T>* trace = nullptr);
 

@@ -117,6 +117,7 @@ void Model<T>::renew_identity() {
 
 template <class T>
 void Model<T>::pack(Context& ctx) {
+  lazy_ = std::make_unique<Lazy>();  // merged products are in the layout packed for before
   image_encoder_.pack(ctx, released_, merge_products_);
   prompt_encoder_.pack(ctx, released_);
   regression_.pack(ctx, released_);
@@ -169,8 +170,9 @@ std::shared_ptr<const typename Model<T>::MalProducts> Model<T>::products_for(Con
     std::lock_guard<std::mutex> lock(lazy_->guard);
     if (lazy_->products) return lazy_->products;
   }
+  ctx.memory().trim();  // what earlier images left would otherwise lie beside products of whole weights,
   auto products = std::make_shared<const MalProducts>(image_encoder_.form_products(ctx, released_));
-  ctx.memory().trim();  // of the scratch for products of whole weights, which nothing later is as large as
+  ctx.memory().trim();  // whose scratch nothing later is as large as
   std::lock_guard<std::mutex> lock(lazy_->guard);
   lazy_->products = products;
   return products;
@@ -404,6 +406,7 @@ Tensor<T> Model<T>::training_forward(Context& ctx, const Tensor<T>& nchw, const 
   pass.trace = trace;
   const Tensor<T> predicted = leave_one_out(ctx, image_features(ctx, nchw, pass), scores, pass);
   count_training_batch();
+  weights_changed();  // the running statistics have
   return predicted;
 }
 

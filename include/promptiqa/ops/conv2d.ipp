@@ -51,6 +51,8 @@ Conv2dGeometry conv2d_geometry(const Tensor<T>& x, const Shape& weight, const Te
 template <class T>
 PackedConv2d<T> PackedConv2d<T>::pack(Context& ctx, const Tensor<T>& weight, const Tensor<accumulate_t<T>>& scale) {
   detail::check_rank("pack_conv2d", "weight", weight, 4);
+  if (weight.numel() == 0)
+    detail::shape_error("pack_conv2d", "weight must not have an empty dimension, got shape " + weight.shape().str());
   if (scale) detail::check_numel("pack_conv2d", "scale", scale, weight.dim(0));
   const auto& kernels = ctx.kernels<T>();
   PackedConv2d packed;
@@ -69,6 +71,9 @@ Tensor<T> conv2d(Context& ctx, const Tensor<T>& x, const PackedConv2d<T>& weight
   if (!weight.fits(ctx))
     detail::shape_error("conv2d", "the packed weight must have been packed for kernels \"" +
                                       std::string(ctx.kernels<T>().name) + "\"");
+  detail::check_rank("conv2d", "x", x, 4);
+  if (epilogue.activation == Activation::gelu)
+    detail::shape_error("conv2d", "activation must be none or relu, got gelu");
   const Conv2dGeometry geometry = detail::conv2d_geometry(x, weight.shape(), bias, options);
   Tensor<T> y = ctx.allocate<T>(Shape{geometry.batch, geometry.out_channels, geometry.out_h, geometry.out_w});
   if (epilogue.residual && epilogue.residual->shape() != y.shape())
