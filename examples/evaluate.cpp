@@ -19,6 +19,7 @@
 #include "common/evaluation_options.hpp"
 #include "common/evaluation_report.hpp"
 #include "common/evaluation_run.hpp"
+#include "common/program.hpp"
 #include "common/results.hpp"
 
 namespace {
@@ -196,18 +197,6 @@ int run(const EvaluateOptions& options) {
 int main(int argc, char** argv) {
   EvaluateOptions options;
   if (const int code = parse_evaluate_options(argc, argv, options); code >= 0) return code;
-  // The first Ctrl-C ends the run after the current batch; the second one ends the program at once.
-  struct sigaction action = {};
-  action.sa_handler = [](int) { interrupted = 1; };
-  action.sa_flags = static_cast<int>(SA_RESETHAND);
-  sigaction(SIGINT, &action, nullptr);
-  sigaction(SIGTERM, &action, nullptr);
-  try {
-    return run(options);
-  } catch (const std::bad_alloc&) {
-    std::fprintf(stderr, "evaluate: not enough memory\n");
-  } catch (const std::exception& error) {
-    std::fprintf(stderr, "evaluate: %s\n", error.what());
-  }
-  return 2;
+  on_stop_signals([](int) { interrupted = 1; });  // ends the run after the current batch
+  return exit_code_of("evaluate", 2, [&] { return run(options); });
 }

@@ -18,6 +18,7 @@
 
 #include "common/data_files.hpp"
 #include "common/image_stream.hpp"
+#include "common/program.hpp"
 #include "common/progress.hpp"
 #include "common/prompt_csv.hpp"
 #include "common/results.hpp"
@@ -275,18 +276,6 @@ int run(const ScoreOptions& options) {
 int main(int argc, char** argv) {
   ScoreOptions options;
   if (const int code = parse_score_options(argc, argv, options); code >= 0) return code;
-  // The first Ctrl-C ends the run after the current batch; the second one ends the program at once.
-  struct sigaction action = {};
-  action.sa_handler = [](int) { interrupted = 1; };
-  action.sa_flags = static_cast<int>(SA_RESETHAND);
-  sigaction(SIGINT, &action, nullptr);
-  sigaction(SIGTERM, &action, nullptr);
-  try {
-    return run(options);
-  } catch (const std::bad_alloc&) {
-    std::fprintf(stderr, "score: not enough memory\n");
-  } catch (const std::exception& error) {
-    std::fprintf(stderr, "score: %s\n", error.what());
-  }
-  return 2;
+  on_stop_signals([](int) { interrupted = 1; });  // ends the run after the current batch
+  return exit_code_of("score", 2, [&] { return run(options); });
 }

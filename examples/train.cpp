@@ -15,6 +15,7 @@
 #include <promptiqa/train/mpi_communicator.hpp>
 
 #include "common/number.hpp"
+#include "common/program.hpp"
 #include "common/training_curve.hpp"
 #include "common/training_data.hpp"
 #include "common/training_log.hpp"
@@ -189,24 +190,16 @@ int main(int argc, char** argv) {
 #else
   promptiqa::SingleProcess ranks;
 #endif
-  try {
-    if (const int code = parse_training_options(argc, argv, options); code >= 0) return code;
-    // The first signal ends the run after the current step, with a checkpoint; the second one ends the program at once.
-    struct sigaction action = {};
-    action.sa_handler = [](int signal) { interrupted = signal; };
-    action.sa_flags = static_cast<int>(SA_RESETHAND);
-    sigaction(SIGINT, &action, nullptr);
-    sigaction(SIGTERM, &action, nullptr);
+  constexpr int failed = -1;
+  const int code = exit_code_of("train", failed, [&] {
+    if (const int parsed = parse_training_options(argc, argv, options); parsed >= 0) return parsed;
+    on_stop_signals([](int signal) { interrupted = signal; });  // ends the run after the current step, with a checkpoint
     return run(options, ranks);
-  } catch (const std::bad_alloc&) {
-    std::fprintf(stderr, "train: not enough memory\n");
-  } catch (const std::exception& error) {
-    std::fprintf(stderr, "train: %s\n", error.what());
-  }
+  });
+  if (code != failed) return code;
+  const int exit_code = interrupted ? 128 + interrupted : 2;
 #if defined(PROMPTIQA_MPI)
-  if (ranks.size() > 1)
-    promptiqa::MpiCommunicator::abort(interrupted ? 128 + interrupted
-                                                  : 2);  // the others wait for this rank and would wait for ever
+  if (ranks.size() > 1) promptiqa::MpiCommunicator::abort(exit_code);  // the others would wait for this rank for ever
 #endif
-  return interrupted ? 128 + interrupted : 2;
+  return exit_code;
 }

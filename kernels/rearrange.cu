@@ -11,32 +11,6 @@ namespace promptiqa::cuda {
 
 namespace {
 
-/// Drops dimensions of size 1 and merges those that stay neighbours.
-template <class T>
-PermuteLoops merge_dimensions(const PermuteArgs<T>& args) {
-  std::int64_t x_strides[6], stride = 1;
-  for (int i = args.rank - 1; i >= 0; --i) {
-    x_strides[i] = stride;
-    stride *= args.dims[i];
-  }
-  PermuteLoops loops = {};
-  for (int i = 0; i < args.rank; ++i) {
-    const std::int64_t dim = args.dims[args.order[i]], x_stride = x_strides[args.order[i]];
-    if (dim == 1) continue;
-    const int last = loops.rank - 1;
-    const bool joins = last >= 0 && loops.x_strides[last] == x_stride * dim;
-    const int at = joins ? last : loops.rank++;
-    loops.dims[at] = joins ? loops.dims[at] * dim : dim;
-    loops.x_strides[at] = x_stride;
-  }
-  stride = 1;
-  for (int i = loops.rank - 1; i >= 0; --i) {
-    loops.y_strides[i] = stride;
-    stride *= loops.dims[i];
-  }
-  return loops;
-}
-
 /// Copies rows in the widest vectors that addresses, strides and length allow.
 template <class T>
 void copy(const Op& op, std::int64_t rows, std::int64_t run, std::int64_t x_stride, std::int64_t y_stride, const T* x, T* y) {

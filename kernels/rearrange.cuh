@@ -3,15 +3,11 @@
 // memory, and this neither copies to the device nor waits for it.
 #pragma once
 
+#include <promptiqa/core/permute_loops.hpp>
+
 #include "launch.cuh"
 
 namespace promptiqa::cuda {
-
-/// PermuteArgs as loops over y: sizes of y's dimensions and the strides of each in x and y.
-struct PermuteLoops {
-  int rank;
-  std::int64_t dims[6], x_strides[6], y_strides[6];
-};
 
 /// One thread an element of y: right for everything, fast when the last dimension of y is also that of x.
 template <class Index, class T>

@@ -16,7 +16,7 @@
 #include <promptiqa/version.hpp>
 
 #include "evaluation.hpp"
-#include "precision.hpp"
+#include "run_limits.hpp"
 
 namespace examples {
 
@@ -26,7 +26,7 @@ struct DataSource {
   std::string kind, path;  // "csv" or one of dataset_kinds(); a file or a folder
 };
 
-struct EvaluateOptions {
+struct EvaluateOptions : RunLimits {
   std::string weights;  // empty: the shipped ones
   std::vector<DataSource> data;
   std::string split;  // empty: the publisher's if there is one, otherwise random
@@ -40,10 +40,6 @@ struct EvaluateOptions {
   std::uint64_t seed = 0;
   std::string csv, json, scores, features;  // empty: not wanted
   bool quiet = false;
-  int threads = 0;
-  std::string precision = "fp32";
-  std::size_t batch = 16;
-  double max_megapixels = 100;
 
   bool stdout_is_data() const { return json == "-" || csv == "-"; }
 };
@@ -168,24 +164,7 @@ inline int parse_evaluate_options(int argc, char** argv, EvaluateOptions& option
       ->group("Output");
   app.add_flag("-q,--quiet", options.quiet, "No table, no notes, no progress bar; errors only")->group("Output");
 
-  app.add_option("--threads", options.threads, "Threads. Default: as many as the machine has cores")
-      ->type_name("N")
-      ->check(CLI::Range(1, 1024))
-      ->group("Limits");
-  app.add_option("--precision", options.precision,
-                 "fp32; bf16: matrix products of bfloat16 operands,\nfaster on processors with AVX512_BF16; int8: weights as\n"
-                 "8-bit integers, faster still, with AVX512_VNNI.\nDefault: fp32")
-      ->type_name("P")
-      ->check(CLI::IsMember(precision_names()))
-      ->group("Limits");
-  app.add_option("--batch", options.batch, "Images in the model at a time. Default: 16")
-      ->type_name("N")
-      ->check(CLI::Range(1, 4096))
-      ->group("Limits");
-  app.add_option("--max-pixels", options.max_megapixels, "Refuse larger images, in megapixels. Default: 100")
-      ->type_name("MP")
-      ->check(CLI::Range(0.0, 1e6))
-      ->group("Limits");
+  add_run_limits(app, options, "Images in the model at a time. Default: 16");
   app.footer(
       "Examples:\n"
       "  evaluate --data koniq10k:KonIQ-10k                               ten pairs by interval sampling\n"

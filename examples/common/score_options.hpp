@@ -12,11 +12,11 @@
 #include <promptiqa/model/prompt.hpp>
 #include <promptiqa/version.hpp>
 
-#include "precision.hpp"
+#include "run_limits.hpp"
 
 namespace examples {
 
-struct ScoreOptions {
+struct ScoreOptions : RunLimits {
   std::vector<std::string> images;
   std::string weights, prompt_csv, prompt_file;  // empty: the shipped ones
   std::pair<float, float> scale = {0.0f, 1.0f};  // of the CSV's scores: minimum, maximum
@@ -26,10 +26,6 @@ struct ScoreOptions {
   std::string json, csv, features;  // empty: not wanted
   std::string sort = "none";
   bool recursive = false, quiet = false, timing = false;
-  int threads = 0;
-  std::string precision = "fp32";
-  double max_megapixels = 100;
-  std::size_t batch = 16;
 
   bool stdout_is_data() const { return json == "-" || csv == "-"; }
 };
@@ -106,24 +102,7 @@ inline int parse_score_options(int argc, char** argv, ScoreOptions& options) {
                "After the run, print where its time went to standard\nerror: reading and decoding, resizing, the model")
       ->group("Output");
 
-  app.add_option("--threads", options.threads, "Threads. Default: as many as the machine has cores")
-      ->type_name("N")
-      ->check(CLI::Range(1, 1024))
-      ->group("Limits");
-  app.add_option("--precision", options.precision,
-                 "fp32; bf16: matrix products of bfloat16 operands,\nfaster on processors with AVX512_BF16; int8: weights as\n"
-                 "8-bit integers, faster still, with AVX512_VNNI.\nDefault: fp32")
-      ->type_name("P")
-      ->check(CLI::IsMember(precision_names()))
-      ->group("Limits");
-  app.add_option("--batch", options.batch, "Images scored at a time. Default: 16")
-      ->type_name("N")
-      ->check(CLI::Range(1, 4096))
-      ->group("Limits");
-  app.add_option("--max-pixels", options.max_megapixels, "Refuse larger images, in megapixels. Default: 100")
-      ->type_name("MP")
-      ->check(CLI::Range(0.0, 1e6))
-      ->group("Limits");
+  add_run_limits(app, options, "Images scored at a time. Default: 16");
   app.footer(
       "Examples:\n"
       "  score photo.jpg                                    one photograph, the general prompt\n"

@@ -25,19 +25,13 @@
 #include "../../examples/common/csv.hpp"
 #include "../../examples/common/number.hpp"
 #include "catch.hpp"
+#include "program_files.hpp"
 
 namespace fs = std::filesystem;
 
 namespace {
 
 using nlohmann::json;
-
-std::string slurp(const fs::path& path) {
-  std::ifstream file(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(file), {}};
-}
-
-void spill(const fs::path& path, const std::string& text) { std::ofstream(path, std::ios::binary) << text; }
 
 // Rows of a CSV as maps from column to field.
 std::vector<std::map<std::string, std::string>> table(const std::string& text) {
@@ -61,18 +55,12 @@ constexpr int train_images = 14, test_images = 8;
 
 // A data set of its own, removed at the end: t0 .. t13 for training, e0 .. e7 for testing, in set.csv.
 struct Workshop {
-  fs::path dir;
+  const promptiqa_test::TemporaryFolder folder;
+  const fs::path dir = folder.path();
 
   Workshop() {
-    std::string pattern = (fs::temp_directory_path() / "promptiqa_evaluate_XXXXXX").string();
-    REQUIRE(mkdtemp(pattern.data()) != nullptr);
-    dir = pattern;
     for (int i = 0; i < train_images + test_images; ++i) picture(name(i), i);
     spill(dir / "set.csv", csv_text());
-  }
-  ~Workshop() {
-    std::error_code ignored;
-    fs::remove_all(dir, ignored);
   }
 
   static std::string name(int i) {

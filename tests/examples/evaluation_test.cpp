@@ -18,6 +18,7 @@
 #include "../../examples/common/evaluation_hash.hpp"
 #include "../../examples/common/evaluation_report.hpp"
 #include "catch.hpp"
+#include "temporary_folder.hpp"
 
 using namespace examples;
 namespace fs = std::filesystem;
@@ -61,19 +62,11 @@ DifferenceHash whole_cell_hash(const promptiqa::Image& image) {
 }
 
 struct Folder {
-  fs::path dir;
-  Folder() {
-    std::string pattern = (fs::temp_directory_path() / "promptiqa_evaluation_XXXXXX").string();
-    REQUIRE(mkdtemp(pattern.data()) != nullptr);
-    dir = pattern;
-  }
-  ~Folder() {
-    std::error_code ignored;
-    fs::remove_all(dir, ignored);
-  }
+  const promptiqa_test::TemporaryFolder folder;
+  const fs::path dir = folder.path();
   std::string file(const std::string& name, const std::string& text) const {
-    std::ofstream(dir / name, std::ios::binary) << text;
-    return (dir / name).string();
+    promptiqa_test::write_file(folder / name, text);
+    return folder / name;
   }
 };
 

@@ -18,34 +18,22 @@
 #include "../../examples/common/csv.hpp"
 #include "../../examples/common/number.hpp"
 #include "catch.hpp"
+#include "program_files.hpp"
 
 namespace fs = std::filesystem;
 
 namespace {
 
-std::string slurp(const fs::path& path) {
-  std::ifstream file(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(file), {}};
-}
-
-void spill(const fs::path& path, const std::string& text) { std::ofstream(path, std::ios::binary) << text; }
-
 // A folder of its own with a few small pictures, removed at the end.
 struct Workshop {
-  fs::path dir;
+  const promptiqa_test::TemporaryFolder folder;
+  const fs::path dir = folder.path();
 
   Workshop() {
-    std::string pattern = (fs::temp_directory_path() / "promptiqa_score_XXXXXX").string();
-    REQUIRE(mkdtemp(pattern.data()) != nullptr);
-    dir = pattern;
     fs::create_directories(dir / "photos/deeper");
     for (int i = 0; i < 4; ++i) picture("photos/p" + std::to_string(i) + ".ppm", i);
     picture("photos/deeper/q.ppm", 9);
     spill(dir / "photos/notes.txt", "no picture");
-  }
-  ~Workshop() {
-    std::error_code ignored;
-    fs::remove_all(dir, ignored);
   }
 
   // 40 x 30 pixels of bands whose sharpness and contrast depend on `kind`.

@@ -21,6 +21,7 @@
 #include <promptiqa/model.hpp>
 
 #include "catch.hpp"
+#include "program_files.hpp"
 
 #if defined(PROMPTIQA_TRAIN)
 
@@ -28,21 +29,12 @@ namespace fs = std::filesystem;
 
 namespace {
 
-std::string slurp(const fs::path& path) {
-  std::ifstream file(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(file), {}};
-}
-
-void spill(const fs::path& path, const std::string& text) { std::ofstream(path, std::ios::binary) << text; }
-
 // A folder with forty small pictures, their scores, and the configuration of a model of a few thousand weights.
 struct Workshop {
-  fs::path dir;
+  const promptiqa_test::TemporaryFolder folder;
+  const fs::path dir = folder.path();
 
   Workshop() {
-    std::string pattern = (fs::temp_directory_path() / "promptiqa_program_XXXXXX").string();
-    REQUIRE(mkdtemp(pattern.data()) != nullptr);
-    dir = pattern;
     fs::create_directories(dir / "photos");
     std::string csv = "image,score,camera\n";
     for (int i = 0; i < 40; ++i) {
@@ -60,10 +52,6 @@ struct Workshop {
               "vit_heads":2,"block_heads":2,"taps":[0,1],"num_mals":2,"cnn_channels":[16,16],"cnn_kernels":[3,1],
               "cnn_pools":[2,1],"prompt_dim":16,"prompt_heads":2,"ip_depth":1,"pf_depth":1,"fuse_depth":1,
               "class_token":false,"score_token":"learned"})");
-  }
-  ~Workshop() {
-    std::error_code ignored;
-    fs::remove_all(dir, ignored);
   }
 
   struct Run {

@@ -2,8 +2,6 @@
 // Surprising choice: pictures are written into a real image cache, the only place training reads them from.
 #pragma once
 
-#include <unistd.h>
-
 #include <cmath>
 #include <cstdlib>
 #include <filesystem>
@@ -15,6 +13,7 @@
 #include <promptiqa/train.hpp>
 
 #include "catch.hpp"
+#include "temporary_folder.hpp"
 
 namespace promptiqa_test {
 
@@ -22,17 +21,8 @@ using namespace promptiqa;
 
 /// A folder of its own, removed at the end.
 struct Workshop {
-  std::filesystem::path dir;
-
-  Workshop() {
-    std::string pattern = (std::filesystem::temp_directory_path() / "promptiqa_train_XXXXXX").string();
-    REQUIRE(mkdtemp(pattern.data()) != nullptr);
-    dir = pattern;
-  }
-  ~Workshop() {
-    std::error_code ignored;
-    std::filesystem::remove_all(dir, ignored);
-  }
+  const TemporaryFolder folder;
+  const std::filesystem::path dir = folder.path();
   std::string file(const std::string& name) const { return (dir / name).string(); }
 };
 

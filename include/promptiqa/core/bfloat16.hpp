@@ -23,12 +23,13 @@ inline float to_float(bfloat16 x) {
   return value;
 }
 
-/// The nearest bfloat16, ties to even; a NaN stays one.
+/// The nearest bfloat16, ties to even; a NaN stays one. Without a branch, so that loops over it become vectors.
 inline bfloat16 to_bfloat16(float x) {
   std::uint32_t bits;
   std::memcpy(&bits, &x, sizeof bits);
-  if ((bits & 0x7FFFFFFFu) > 0x7F800000u) return {static_cast<std::uint16_t>(bits >> 16 | 0x40u)};
-  return {static_cast<std::uint16_t>((bits + 0x7FFFu + (bits >> 16 & 1u)) >> 16)};
+  const std::uint32_t nan = bits >> 16 | 0x40u;
+  const std::uint32_t rounded = (bits + 0x7FFFu + (bits >> 16 & 1u)) >> 16;
+  return {static_cast<std::uint16_t>((bits & 0x7FFFFFFFu) > 0x7F800000u ? nan : rounded)};
 }
 
 /// Sums of bfloat16 numbers are kept in float.

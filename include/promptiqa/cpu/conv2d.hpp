@@ -50,7 +50,7 @@ void conv2d_backward_data(const KernelContext& ctx, const Conv2dBackwardDataArgs
   using Tile = PanelTile<T, Isa>;
   auto& pool = *static_cast<ThreadPool*>(ctx.execution);
   auto& memory = *static_cast<MemoryPool*>(ctx.memory);
-  const Conv2dGeometry g = flatten_pointwise(args.geometry);
+  const Conv2dGeometry& g = args.geometry;
   if (g.batch == 0) return;
   const std::int64_t outputs = g.out_channels, taps = g.kernel_h * g.kernel_w, depth = g.in_channels * taps;
   const std::int64_t area = g.out_h * g.out_w, in_area = g.in_h * g.in_w;
@@ -65,7 +65,7 @@ void conv2d_backward_data(const KernelContext& ctx, const Conv2dBackwardDataArgs
 
   // A task is some channels of one image; it makes the columns of a few channels at a time.
   const std::int64_t parts = std::min(g.in_channels, (2 * pool.size() + g.batch - 1) / g.batch);
-  const std::int64_t part = (g.in_channels + parts - 1) / parts;
+  const std::int64_t part = ceil_div(g.in_channels, parts);
   const std::int64_t group =
       std::max<std::int64_t>(1, std::min(part, (std::int64_t{1} << 16) / std::max<std::int64_t>(1, taps * area)));
   const std::int64_t pitch = Tile::padded(area);
@@ -140,9 +140,9 @@ void conv2d_backward_weight(const KernelContext& ctx, const Conv2dBackwardWeight
   // are added, so they must not depend on the number of threads, as the rows of a task then do.
   const std::int64_t pixels =
       even_block(area, std::clamp<std::int64_t>(98304 / std::max(rows, outputs), 256, 2048), 1);
-  while (groups * ((depth + rows - 1) / rows) < 2 * pool.size() && rows > 8 * Tile::rows)
+  while (groups * ceil_div(depth, rows) < 2 * pool.size() && rows > 8 * Tile::rows)
     rows = even_block(depth, rows - Tile::rows, Tile::rows);
-  const std::int64_t row_blocks = (depth + rows - 1) / rows;
+  const std::int64_t row_blocks = ceil_div(depth, rows);
   const std::int64_t pitch = Tile::padded(pixels) + Tile::width;  // no multiple of a page: rows spread over cache sets
 
   const StorageRef partial = memory.allocate(static_cast<std::size_t>(groups * depth * outputs) * sizeof(T));

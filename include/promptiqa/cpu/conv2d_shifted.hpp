@@ -168,9 +168,9 @@ void conv2d_shifted_backward_weight(const KernelContext& ctx, const Conv2dBackwa
   const std::int64_t block = even_block(g.out_h, std::max<std::int64_t>(1, 224 / g.out_w), 1);
   const std::int64_t plane = (block + g.kernel_h - 1) * pitch;
   std::int64_t channels = g.in_channels;  // of a task
-  while (groups * ((g.in_channels + channels - 1) / channels) < 2 * pool.size() && channels > 8)
+  while (groups * ceil_div(g.in_channels, channels) < 2 * pool.size() && channels > 8)
     channels = even_block(g.in_channels, channels - 1, 1);
-  const std::int64_t parts = (g.in_channels + channels - 1) / channels;
+  const std::int64_t parts = ceil_div(g.in_channels, channels);
 
   const StorageRef table = memory.allocate(static_cast<std::size_t>(depth) * sizeof(std::int64_t));
   std::int64_t* offsets = static_cast<std::int64_t*>(table->data);

@@ -308,26 +308,20 @@ template <class T, class Isa>
 void l1_loss(const KernelContext& kc, const L1LossArgs<T>& args) {
   using S = Simd<T, Isa::bytes>;
   using V = typename S::Vector;
-  constexpr std::int64_t block = 65536;  // fixed: the sum is the same for any number of threads
-  const std::int64_t blocks = (args.count + block - 1) / block;
-  StorageRef scratch = memory_of(kc).allocate(static_cast<std::size_t>(blocks) * sizeof(double));
-  double* sums = static_cast<double*>(scratch->data);
-  pool_of(kc).parallel_for(blocks, [&](std::int64_t i) {
-    const T *a = args.a + i * block, *b = args.b + i * block;
-    const std::int64_t n = std::min(block, args.count - i * block);
+  const double sum = sum_in_blocks(kc, args.count, 0, [&](std::int64_t begin, std::int64_t n) {
+    double part = 0;
     Isa::run([&]() PROMPTIQA_SIMD_LAMBDA {
-      sums[i] = sum_of_terms<S, T>(n, [&](V& v, std::int64_t j, int count) PROMPTIQA_SIMD_LAMBDA {
+      part = sum_of_terms<S, T>(n, [&](V& v, std::int64_t i, int count) PROMPTIQA_SIMD_LAMBDA {
         V w;
         const V zero = {};
-        load_some<S, T>(v, a + j, count);
-        load_some<S, T>(w, b + j, count);
+        load_some<S, T>(v, args.a + begin + i, count);
+        load_some<S, T>(w, args.b + begin + i, count);
         v = v - w;
         v = v < zero ? -v : v;
       });
     });
+    return part;
   });
-  double sum = 0;
-  for (std::int64_t i = 0; i < blocks; ++i) sum += sums[i];
   *args.loss = static_cast<T>(sum / static_cast<double>(args.count));
 }
 

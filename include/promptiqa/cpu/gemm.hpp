@@ -165,16 +165,22 @@ void product(ThreadPool* pool, MemoryPool& memory, const GemmArgs<T>& args, cons
     product_by_blocks<T, Isa>(pool, memory, args, b);
 }
 
-template <class T, class Isa>
-PackedB<T, Isa> packed_of(const GemmArgs<T>& args) {
+/// Throws Error when packed_b was made by other kernels, ShapeError when it has another shape.
+template <class T>
+void check_packed(const GemmArgs<T>& args, int layout, const char* kernels) {
   const PackedMatrixView& view = *args.packed_b;
-  if (view.layout != packed_layout<T, Isa>)
-    throw Error("gemm: packed_b has layout " + std::to_string(view.layout) + ", these kernels (" + Isa::name +
-                ") need " + std::to_string(packed_layout<T, Isa>));
+  if (view.layout != layout)
+    throw Error("gemm: packed_b has layout " + std::to_string(view.layout) + ", these kernels (" + kernels +
+                ") need " + std::to_string(layout));
   if (view.k != args.k || view.n != args.n)
     throw ShapeError("gemm: packed_b must be (" + std::to_string(args.k) + ", " + std::to_string(args.n) + "), got (" +
                      std::to_string(view.k) + ", " + std::to_string(view.n) + ")");
-  return {static_cast<const packed_element_t<T, Isa>*>(view.data), packed_depth<T, Isa>(args.k)};
+}
+
+template <class T, class Isa>
+PackedB<T, Isa> packed_of(const GemmArgs<T>& args) {
+  check_packed(args, packed_layout<T, Isa>, Isa::name);
+  return {static_cast<const packed_element_t<T, Isa>*>(args.packed_b->data), packed_depth<T, Isa>(args.k)};
 }
 
 /// The i-th product of a batch.

@@ -286,13 +286,7 @@ inline void pack_matrix_int8(const KernelContext& kc, const PackMatrixArgs<float
 template <class Base>
 void gemm_int8(const KernelContext& kc, const GemmArgs<float>& args) {
   if (!args.packed_b) return gemm<float, Base>(kc, args);
-  const PackedMatrixView& view = *args.packed_b;
-  if (view.layout != int8_layout)
-    throw Error("gemm: packed_b has layout " + std::to_string(view.layout) + ", these kernels (int8) need " +
-                std::to_string(int8_layout));
-  if (view.k != args.k || view.n != args.n)
-    throw ShapeError("gemm: packed_b must be (" + std::to_string(args.k) + ", " + std::to_string(args.n) + "), got (" +
-                     std::to_string(view.k) + ", " + std::to_string(view.n) + ")");
+  detail::check_packed(args, int8_layout, "int8");
   if (args.k > int8_most_k) detail::int8_k_error(args.k);
   if (args.batch <= 0 || args.m <= 0 || args.n <= 0) return;
   GemmArgs<float> all = args;

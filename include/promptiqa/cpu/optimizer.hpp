@@ -75,21 +75,16 @@ template <class T, class Isa>
 void sum_of_squares(const KernelContext& kc, const SumOfSquaresArgs<T>& args) {
   using S = Simd<T, Isa::bytes>;
   using V = typename S::Vector;
-  constexpr std::int64_t block = 65536;  // fixed: the sum is the same for any number of threads
-  const std::int64_t blocks = (args.count + block - 1) / block;
-  StorageRef scratch = memory_of(kc).allocate(static_cast<std::size_t>(blocks) * sizeof(double));
-  double* sums = static_cast<double*>(scratch->data);
-  pool_of(kc).parallel_for(blocks, [&](std::int64_t i) {
-    const T* x = args.x + i * block;
-    const std::int64_t n = std::min(block, args.count - i * block);
+  *args.sum = sum_in_blocks(kc, args.count, *args.sum, [&](std::int64_t begin, std::int64_t n) {
+    double sum = 0;
     Isa::run([&]() PROMPTIQA_SIMD_LAMBDA {
-      sums[i] = sum_of_terms<S, T>(n, [&](V& v, std::int64_t j, int count) PROMPTIQA_SIMD_LAMBDA {
-        load_some<S, T>(v, x + j, count);
+      sum = sum_of_terms<S, T>(n, [&](V& v, std::int64_t i, int count) PROMPTIQA_SIMD_LAMBDA {
+        load_some<S, T>(v, args.x + begin + i, count);
         v = v * v;
       });
     });
+    return sum;
   });
-  for (std::int64_t i = 0; i < blocks; ++i) *args.sum += sums[i];
 }
 
 /// The body of KernelTable::lerp; see LerpArgs.

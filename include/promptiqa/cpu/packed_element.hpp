@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <cstring>
 
+#include <promptiqa/core/bfloat16.hpp>
 #include <promptiqa/cpu/simd.hpp>
 
 namespace promptiqa::cpu {
@@ -45,13 +46,7 @@ void set_packed(T& to, const T (&values)[1]) {
   to = values[0];
 }
 inline void set_packed(Bfloat16Pair& to, const float (&values)[2]) {
-  to.bits = 0;
-  for (int i = 0; i < 2; ++i) {
-    std::uint32_t u;
-    std::memcpy(&u, &values[i], sizeof(u));
-    u = values[i] == values[i] ? u + (0x7FFFu + ((u >> 16) & 1u)) : u | 0x400000u;  // to nearest, ties to even
-    to.bits |= i == 0 ? u >> 16 : u & 0xFFFF0000u;
-  }
+  to.bits = to_bfloat16(values[0]).bits | static_cast<std::uint32_t>(to_bfloat16(values[1]).bits) << 16;
 }
 
 namespace detail {

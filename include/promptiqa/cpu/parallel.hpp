@@ -152,4 +152,18 @@ PROMPTIQA_ALWAYS_INLINE double sum_of_terms(std::int64_t n, Term&& term) {
   return total + static_cast<double>(sum_of_lanes<S, T>(s));
 }
 
+/// start plus part(begin, n) of fixed blocks of [0, count), added in order: the same bits for any number of threads.
+/// Throws std::bad_alloc.
+template <class Part>
+double sum_in_blocks(const KernelContext& kc, std::int64_t count, double start, Part&& part) {
+  constexpr std::int64_t block = 65536;
+  const std::int64_t blocks = ceil_div(count, block);
+  const StorageRef scratch = memory_of(kc).allocate(static_cast<std::size_t>(blocks) * sizeof(double));
+  double* sums = static_cast<double*>(scratch->data);
+  pool_of(kc).parallel_for(
+      blocks, [&](std::int64_t i) { sums[i] = part(i * block, std::min(block, count - i * block)); });
+  for (std::int64_t i = 0; i < blocks; ++i) start += sums[i];
+  return start;
+}
+
 }  // namespace promptiqa::cpu

@@ -7,6 +7,7 @@
 #include <type_traits>
 
 #include <promptiqa/core/kernel_table.hpp>
+#include <promptiqa/core/permute_loops.hpp>
 #include <promptiqa/cpu/parallel.hpp>
 
 namespace promptiqa::cpu {
@@ -14,46 +15,6 @@ namespace promptiqa::cpu {
 namespace detail {
 
 inline constexpr std::int64_t transpose_tile = 32;  // a tile of x and one of y fit the first-level cache together
-
-/// PermuteArgs as loops over y: dimension sizes of y and the stride of each in x.
-struct PermuteLoops {
-  int rank = 0;
-  std::int64_t dims[6], x_strides[6], y_strides[6];
-};
-
-/// Drops dimensions of size 1 and merges those that stay neighbours.
-template <class T>
-PermuteLoops merge_dimensions(const PermuteArgs<T>& args) {
-  std::int64_t x_strides[6], stride = 1;
-  for (int i = args.rank - 1; i >= 0; --i) {
-    x_strides[i] = stride;
-    stride *= args.dims[i];
-  }
-  PermuteLoops loops;
-  for (int i = 0; i < args.rank; ++i) {
-    const std::int64_t dim = args.dims[args.order[i]], x_stride = x_strides[args.order[i]];
-    if (dim == 1) continue;
-    const int last = loops.rank - 1;
-    if (last >= 0 && loops.x_strides[last] == x_stride * dim) {
-      loops.dims[last] *= dim;
-      loops.x_strides[last] = x_stride;
-    } else {
-      loops.dims[loops.rank] = dim;
-      loops.x_strides[loops.rank] = x_stride;
-      ++loops.rank;
-    }
-  }
-  if (loops.rank == 0) {
-    loops.rank = 1;
-    loops.dims[0] = loops.x_strides[0] = 1;
-  }
-  stride = 1;
-  for (int i = loops.rank - 1; i >= 0; --i) {
-    loops.y_strides[i] = stride;
-    stride *= loops.dims[i];
-  }
-  return loops;
-}
 
 /// y[c * y_stride + r] = x[r * x_stride + c] for rows x columns elements of x.
 template <class T>
@@ -156,7 +117,7 @@ void copy_rows(const KernelContext& kc, const CopyRowsArgs<T>& args) {
 /// The body of KernelTable::permute; see PermuteArgs.
 template <class T, class Isa>
 void permute(const KernelContext& kc, const PermuteArgs<T>& args) {
-  const detail::PermuteLoops loops = detail::merge_dimensions(args);
+  const PermuteLoops loops = merge_dimensions(args);
   const int last = loops.rank - 1;
   std::int64_t count = 1;
   for (int d = 0; d < loops.rank; ++d) count *= loops.dims[d];

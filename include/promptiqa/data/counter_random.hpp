@@ -14,10 +14,10 @@ class CounterRandom {
  public:
   /// Sequences of different (seed, stream) have nothing to do with each other.
   CounterRandom(std::uint64_t seed, std::uint64_t stream)
-      : key_(bits_of(seed, 2 * stream) ^ (bits_of(seed, 2 * stream + 1) << 11)) {}
+      : key_(counter_bits(seed, 2 * stream) ^ (counter_bits(seed, 2 * stream + 1) << 11)) {}
 
   /// 53 random bits.
-  std::uint64_t bits(std::uint64_t i) const { return bits_of(key_, i); }
+  std::uint64_t bits(std::uint64_t i) const { return counter_bits(key_, i); }
 
   /// An integer in [0, count), count < 2^32.
   std::uint64_t below(std::uint64_t i, std::uint64_t count) const { return (bits(i) >> 21) * count >> 32; }
@@ -33,10 +33,6 @@ class CounterRandom {
   }
 
  private:
-  static std::uint64_t bits_of(std::uint64_t key, std::uint64_t i) {
-    return static_cast<std::uint64_t>(counter_uniform(key, i) * 0x1.0p53);  // exact: it was made of 53 bits
-  }
-
   std::uint64_t key_;
 };
 

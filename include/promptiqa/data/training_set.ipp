@@ -7,26 +7,26 @@
 #include <cmath>
 #include <cstddef>
 #include <limits>
-#include <numeric>
 #include <utility>
 
 #include <promptiqa/data/training_set.hpp>
 #include <promptiqa/metrics/attributes.hpp>
+#include <promptiqa/metrics/correlation.hpp>
 
 namespace promptiqa {
 
 PROMPTIQA_INLINE std::vector<float> ranks(std::span<const double> values) {
-  std::vector<std::size_t> order;
-  for (std::size_t i = 0; i < values.size(); ++i)
-    if (!std::isnan(values[i])) order.push_back(i);
-  std::sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return values[a] < values[b]; });
+  std::vector<double> known;
+  for (const double value : values)
+    if (!std::isnan(value)) known.push_back(value);
+  const std::vector<double> from_one = average_ranks(known);
+  const double last = static_cast<double>(known.size()) - 1;
   std::vector<float> result(values.size(), std::numeric_limits<float>::quiet_NaN());
-  const double last = static_cast<double>(order.size()) - 1;
-  for (std::size_t first = 0, end; first < order.size(); first = end) {
-    end = first + 1;
-    while (end < order.size() && values[order[end]] == values[order[first]]) ++end;
-    const double rank = static_cast<double>(first + end - 1) / 2;  // from 0, the mean of the equal ones
-    for (std::size_t k = first; k < end; ++k) result[order[k]] = last > 0 ? static_cast<float>(rank / last) : 0.5f;
+  std::size_t next = 0;
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    if (std::isnan(values[i])) continue;
+    const double rank = from_one[next++] - 1;
+    result[i] = last > 0 ? static_cast<float>(rank / last) : 0.5f;
   }
   return result;
 }

@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include <promptiqa/core/bfloat16.hpp>
 #include <promptiqa/core/macros.hpp>
 
 namespace promptiqa {
@@ -69,17 +70,10 @@ inline std::uint16_t float_to_half(float value) {
 }
 
 /// The value of a bfloat16 given its bits. Exact.
-inline float bfloat16_to_float(std::uint16_t bits) {
-  return std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16);
-}
+inline float bfloat16_to_float(std::uint16_t bits) { return to_float(bfloat16{bits}); }
 
 /// The bits of the bfloat16 nearest to a float, ties to even. A NaN stays a NaN.
-inline std::uint16_t float_to_bfloat16(float value) {
-  const auto bits = std::bit_cast<std::uint32_t>(value);
-  const std::uint32_t nan = bits >> 16 | 0x40u;
-  const std::uint32_t rounded = (bits + 0x7FFFu + (bits >> 16 & 1u)) >> 16;
-  return static_cast<std::uint16_t>((bits & 0x7FFFFFFFu) > 0x7F800000u ? nan : rounded);
-}
+inline std::uint16_t float_to_bfloat16(float value) { return to_bfloat16(value).bits; }
 
 /// Reads `count` stored elements into floats or doubles. `source` may be unaligned. A conversion to a wider type is
 /// exact, others round to nearest, ties to even.

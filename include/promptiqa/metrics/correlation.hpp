@@ -20,6 +20,9 @@ double srocc(std::span<const double> a, std::span<const double> b);
 /// Kendall's rank correlation (KROCC), tau-b, which corrects for ties. O(n log n). Throws as plcc does.
 double krocc(std::span<const double> a, std::span<const double> b);
 
+/// Ranks 1 .. n in rising order, ties averaged. A NaN has no rank: values must not have one.
+std::vector<double> average_ranks(std::span<const double> values);
+
 /// Root of the mean squared difference. Throws ShapeError unless both have the same length, at least 1.
 double rmse(std::span<const double> a, std::span<const double> b);
 

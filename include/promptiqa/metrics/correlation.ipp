@@ -30,21 +30,6 @@ inline bool all_equal(std::span<const double> a) {
   return std::all_of(a.begin(), a.end(), [&](double x) { return x == a[0]; });
 }
 
-// Ranks 1 .. n, ties averaged.
-inline std::vector<double> average_ranks(std::span<const double> a) {
-  std::vector<std::size_t> order(a.size());
-  std::iota(order.begin(), order.end(), std::size_t{0});
-  std::sort(order.begin(), order.end(), [&](std::size_t i, std::size_t j) { return a[i] < a[j]; });
-  std::vector<double> ranks(a.size());
-  for (std::size_t i = 0; i < order.size();) {
-    std::size_t end = i;
-    while (end < order.size() && a[order[end]] == a[order[i]]) ++end;
-    for (std::size_t j = i; j < end; ++j) ranks[order[j]] = 0.5 * static_cast<double>(i + 1 + end);
-    i = end;
-  }
-  return ranks;
-}
-
 // Sorts values and returns how many adjacent swaps a bubble sort would have made.
 inline std::uint64_t sort_counting_swaps(std::vector<double>& values, std::vector<double>& buffer, std::size_t begin,
                                          std::size_t end) {
@@ -83,6 +68,20 @@ std::uint64_t tied_pairs(std::size_t n, Same same) {
 
 }  // namespace detail
 
+PROMPTIQA_INLINE std::vector<double> average_ranks(std::span<const double> values) {
+  std::vector<std::size_t> order(values.size());
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  std::sort(order.begin(), order.end(), [&](std::size_t i, std::size_t j) { return values[i] < values[j]; });
+  std::vector<double> ranks(values.size());
+  for (std::size_t i = 0; i < order.size();) {
+    std::size_t end = i;
+    while (end < order.size() && values[order[end]] == values[order[i]]) ++end;
+    for (std::size_t j = i; j < end; ++j) ranks[order[j]] = 0.5 * static_cast<double>(i + 1 + end);
+    i = end;
+  }
+  return ranks;
+}
+
 PROMPTIQA_INLINE double plcc(std::span<const double> a, std::span<const double> b) {
   detail::check_series("plcc", a, b, 2);
   if (detail::all_equal(a) || detail::all_equal(b)) return std::nan("");
@@ -100,7 +99,7 @@ PROMPTIQA_INLINE double plcc(std::span<const double> a, std::span<const double> 
 PROMPTIQA_INLINE double srocc(std::span<const double> a, std::span<const double> b) {
   detail::check_series("srocc", a, b, 2);
   if (detail::any_nan(a) || detail::any_nan(b)) return std::nan("");
-  return plcc(detail::average_ranks(a), detail::average_ranks(b));
+  return plcc(average_ranks(a), average_ranks(b));
 }
 
 PROMPTIQA_INLINE double krocc(std::span<const double> a, std::span<const double> b) {

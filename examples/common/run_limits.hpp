@@ -1,0 +1,47 @@
+// The options of every program that puts images through the model: threads, precision, batch, size of an image.
+// Surprising choice: none.
+#pragma once
+
+#include <cstddef>
+#include <string>
+
+#include <CLI/CLI.hpp>
+
+#include <promptiqa/core/context.hpp>
+
+namespace examples {
+
+struct RunLimits {
+  int threads = 0;  // 0: as many as the machine has cores
+  std::string precision = "fp32";
+  std::size_t batch = 16;
+  double max_megapixels = 100;
+};
+
+/// A precision by the name that --precision takes.
+inline promptiqa::Precision precision_named(const std::string& name) {
+  return name == "int8"   ? promptiqa::Precision::int8
+         : name == "bf16" ? promptiqa::Precision::bf16
+                          : promptiqa::Precision::fp32;
+}
+
+/// Adds the options; batch_text says what --batch counts.
+inline void add_run_limits(CLI::App& app, RunLimits& limits, const std::string& batch_text) {
+  app.add_option("--threads", limits.threads, "Threads. Default: as many as the machine has cores")
+      ->type_name("N")
+      ->check(CLI::Range(1, 1024))
+      ->group("Limits");
+  app.add_option("--precision", limits.precision,
+                 "fp32; bf16: matrix products of bfloat16 operands,\nfaster on processors with AVX512_BF16; int8: weights as\n"
+                 "8-bit integers, faster still, with AVX512_VNNI.\nDefault: fp32")
+      ->type_name("P")
+      ->check(CLI::IsMember({"fp32", "bf16", "int8"}))
+      ->group("Limits");
+  app.add_option("--batch", limits.batch, batch_text)->type_name("N")->check(CLI::Range(1, 4096))->group("Limits");
+  app.add_option("--max-pixels", limits.max_megapixels, "Refuse larger images, in megapixels. Default: 100")
+      ->type_name("MP")
+      ->check(CLI::Range(0.0, 1e6))
+      ->group("Limits");
+}
+
+}  // namespace examples
