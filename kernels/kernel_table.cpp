@@ -46,6 +46,7 @@ const KernelTable<T>& kernel_table() {
     t.adam_step = adam_step<T>;
     t.sum_of_squares = sum_of_squares<T>;
     t.lerp = lerp<T>;
+    t.resize_images = resize_images<T>;
     return t;
   }();
   return table;

@@ -47,6 +47,7 @@ PROMPTIQA_CUDA_OP(add_in_place, AddInPlaceArgs)
 PROMPTIQA_CUDA_OP(adam_step, AdamStepArgs)
 PROMPTIQA_CUDA_OP(sum_of_squares, SumOfSquaresArgs)
 PROMPTIQA_CUDA_OP(lerp, LerpArgs)
+PROMPTIQA_CUDA_OP(resize_images, ResizeImagesArgs)
 
 #undef PROMPTIQA_CUDA_OP
 

@@ -10,6 +10,9 @@
 #include <promptiqa/core/error.hpp>
 #include "portability.cuh"
 #include "runtime.hpp"
+#if PROMPTIQA_EMULATED
+#include "emulation/graph.hpp"
+#endif
 
 namespace promptiqa::cuda {
 
@@ -26,7 +29,9 @@ void launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, std::size_t sh
   if (grid.x == 0 || grid.y == 0 || grid.z == 0) return;
   std::tuple<Parameters...> values(static_cast<Parameters>(arguments)...);
 #if PROMPTIQA_EMULATED
-  run_grid(op.name, grid, block, shared_bytes, [&] { std::apply(kernel, values); });
+  submit(op.queue, [=, name = op.name] {
+    run_grid(name, grid, block, shared_bytes, [&] { std::apply(kernel, values); });
+  });
 #else
   std::apply(
       [&](Parameters&... parameter) {

@@ -1,7 +1,10 @@
 // The bodies of runtime.hpp and launch() for a device.
 // Surprising choice: device memory comes from the stream's own pool (cudaMallocAsync), so that neither allocating nor
 // freeing ever waits for the device.
+#include <memory>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include <promptiqa/core/error.hpp>
 #include "blas.hpp"
@@ -9,6 +12,15 @@
 #include "runtime.hpp"
 
 namespace promptiqa::cuda {
+
+struct Capture {
+  std::vector<void*> released;  // captured launches may work there
+};
+struct Graph {
+  cudaGraphExec_t executable = nullptr;
+  std::size_t nodes = 0;
+  std::vector<void*> released;
+};
 
 namespace {
 
@@ -20,6 +32,14 @@ void check(cudaError_t code, const char* call, const char* op) {
   throw CudaError(std::string(op) + ": " + call + " failed: " + cudaGetErrorString(code) + " (" +
                   cudaGetErrorName(code) + ")");
 }
+
+/// Throws for a call that a graph cannot hold.
+void refuse_in_capture(const Queue& queue, const char* call) {
+  if (queue.capture)
+    throw CudaError(std::string("graph: ") + call + " while launches are captured: run the same work before, until it needs no "
+                    "more of this");
+}
+
 
 }  // namespace
 
@@ -66,6 +86,7 @@ void close_queue(Queue& queue) noexcept {
 }
 
 void* allocate(const Queue& queue, std::size_t bytes) {
+  refuse_in_capture(queue, "memory is asked for");
   void* data = nullptr;
   check(cudaSetDevice(queue.ordinal), "cudaSetDevice", "memory");
   check(cudaMallocAsync(&data, bytes, stream_of(queue)), ("cudaMallocAsync of " + std::to_string(bytes) + " bytes").c_str(),
@@ -74,12 +95,17 @@ void* allocate(const Queue& queue, std::size_t bytes) {
 }
 
 void release(const Queue& queue, void* data) noexcept {
+  if (queue.capture) {
+    queue.capture->released.push_back(data);
+    return;
+  }
   cudaSetDevice(queue.ordinal);
   cudaFreeAsync(data, stream_of(queue));
 }
 
 void copy_to_device(const Queue& queue, void* to, const void* from, std::size_t bytes) {
   if (bytes == 0) return;
+  refuse_in_capture(queue, "the host's memory is copied to the device");
   check(cudaSetDevice(queue.ordinal), "cudaSetDevice", "copy to the device");
   check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, stream_of(queue)), "cudaMemcpyAsync",
         "copy to the device");
@@ -88,14 +114,70 @@ void copy_to_device(const Queue& queue, void* to, const void* from, std::size_t 
 
 void copy_to_host(const Queue& queue, void* to, const void* from, std::size_t bytes) {
   if (bytes == 0) return;
+  refuse_in_capture(queue, "a result is copied to the host");
   check(cudaSetDevice(queue.ordinal), "cudaSetDevice", "copy to the host");
   check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, stream_of(queue)), "cudaMemcpyAsync", "copy to the host");
   check(cudaStreamSynchronize(stream_of(queue)), "cudaStreamSynchronize", "copy to the host");
 }
 
 void synchronize(const Queue& queue) {
+  refuse_in_capture(queue, "the host waits");
   check(cudaSetDevice(queue.ordinal), "cudaSetDevice", "synchronize");
   check(cudaStreamSynchronize(stream_of(queue)), "cudaStreamSynchronize", "synchronize");
+}
+
+void begin_capture(Queue& queue) {
+  check(cudaSetDevice(queue.ordinal), "cudaSetDevice", "graph");
+  auto capture = std::make_unique<Capture>();
+  // Of this thread only: what others allocate meanwhile is their affair.
+  check(cudaStreamBeginCapture(stream_of(queue), cudaStreamCaptureModeThreadLocal), "cudaStreamBeginCapture", "graph");
+  queue.capture = capture.release();
+}
+
+Graph* end_capture(Queue& queue) {
+  auto graph = std::make_unique<Graph>();
+  {
+    const std::unique_ptr<Capture> capture(queue.capture);
+    queue.capture = nullptr;
+    graph->released = std::move(capture->released);
+  }
+  cudaGraph_t captured = nullptr;
+  cudaError_t code = cudaStreamEndCapture(stream_of(queue), &captured);
+  const char* call = "cudaStreamEndCapture";
+  if (code == cudaSuccess) {
+    code = cudaGraphGetNodes(captured, nullptr, &graph->nodes);
+    if (code == cudaSuccess) code = cudaGraphInstantiate(&graph->executable, captured, 0);
+    cudaGraphDestroy(captured);
+    call = "cudaGraphInstantiate";
+  }
+  if (code != cudaSuccess) destroy(queue, graph.release());
+  check(code, call, "graph");
+  return graph.release();
+}
+
+void abandon_capture(Queue& queue) noexcept {
+  if (!queue.capture) return;
+  const std::unique_ptr<Capture> capture(queue.capture);
+  queue.capture = nullptr;
+  cudaGraph_t captured = nullptr;
+  cudaStreamEndCapture(stream_of(queue), &captured);
+  if (captured) cudaGraphDestroy(captured);
+  cudaGetLastError();  // a call that a capture refuses has ended it
+  for (void* data : capture->released) release(queue, data);
+}
+
+void replay(const Queue& queue, Graph& graph) {
+  refuse_in_capture(queue, "a graph is replayed");
+  check(cudaSetDevice(queue.ordinal), "cudaSetDevice", "graph");
+  check(cudaGraphLaunch(graph.executable, stream_of(queue)), "cudaGraphLaunch", "graph");
+}
+
+std::size_t size(const Graph& graph) { return graph.nodes; }
+
+void destroy(const Queue& queue, Graph* graph) noexcept {
+  if (graph->executable) cudaGraphExecDestroy(graph->executable);
+  for (void* data : graph->released) release(queue, data);
+  delete graph;
 }
 
 Op::Op(const char* op_name, const KernelContext& kc)

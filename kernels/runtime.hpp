@@ -11,11 +11,14 @@
 
 namespace promptiqa::cuda {
 
+struct Capture;
+
 /// A stream of a device: everything a Context does there happens in this order.
 struct Queue {
   int ordinal = 0;
   void* stream = nullptr;  // cudaStream_t
   void* blas = nullptr;    // handle of the matrix products' library, made at the first one
+  Capture* capture = nullptr;  // while launches are noted for a graph instead of done
 };
 
 /// Devices that can be used. Throws CudaError when the driver is missing or too old.
@@ -37,6 +40,23 @@ void copy_to_device(const Queue& queue, void* to, const void* from, std::size_t 
 void copy_to_host(const Queue& queue, void* to, const void* from, std::size_t bytes);
 /// Waits until everything queued has been done. Throws CudaError for a fault of any earlier kernel.
 void synchronize(const Queue& queue);
+
+/// Launches and matrix products in their order with all arguments, to be done again and again.
+struct Graph;
+
+/// From here on launches and matrix products of the queue are noted, not done. allocate(), the copies and
+/// synchronize() throw CudaError; what is released stays until the graph is destroyed. Other queues are not concerned.
+void begin_capture(Queue& queue);
+/// What was noted. Throws CudaError when nothing could be made of it; the capture has ended in any case.
+Graph* end_capture(Queue& queue);
+/// Forgets what was noted.
+void abandon_capture(Queue& queue) noexcept;
+/// Does all of it, after all work queued before. Every address must still be valid.
+void replay(const Queue& queue, Graph& graph);
+/// Launches, products and the like in the graph.
+std::size_t size(const Graph& graph);
+/// Before its queue is closed.
+void destroy(const Queue& queue, Graph* graph) noexcept;
 
 /// One call of one op: what its launches and their errors need to know. Its queue's device becomes this thread's.
 struct Op {

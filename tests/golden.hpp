@@ -4,6 +4,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <span>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -45,9 +47,9 @@ template <class T>
 promptiqa::Tensor<T> tensor(promptiqa::Context& ctx, const promptiqa::TensorFile& file, const std::string& name) {
   const promptiqa::NamedTensor* found = file.find(name);
   if (!found) throw std::runtime_error("golden tensor " + name + " is missing");
-  promptiqa::Tensor<T> value = ctx.allocate<T>(found->shape);
-  promptiqa::decode(found->dtype, found->data, static_cast<std::size_t>(value.numel()), value.mutable_data());
-  return value;
+  std::vector<T> values(static_cast<std::size_t>(found->shape.numel()));
+  promptiqa::decode(found->dtype, found->data, values.size(), values.data());
+  return ctx.from<T>(found->shape, std::span<const T>(values));
 }
 
 /// max |a - b| / max |b|, or infinity when the sizes differ or anything is not finite. Absolute when b is all zero.
@@ -55,8 +57,9 @@ template <class T>
 double deviation(const promptiqa::Tensor<T>& a, const promptiqa::Tensor<T>& b) {
   if (!a || !b || a.numel() != b.numel()) return INFINITY;
   double worst = 0, size = 0;
-  for (std::int64_t i = 0; i < a.numel(); ++i) {
-    const double x = static_cast<double>(a.data()[i]), y = static_cast<double>(b.data()[i]);
+  const std::vector<T> found = a.host(), expected = b.host();
+  for (std::size_t i = 0; i < found.size(); ++i) {
+    const double x = static_cast<double>(found[i]), y = static_cast<double>(expected[i]);
     if (!std::isfinite(x) || !std::isfinite(y)) return INFINITY;
     worst = std::max(worst, std::abs(x - y));
     size = std::max(size, std::abs(y));
@@ -67,7 +70,7 @@ double deviation(const promptiqa::Tensor<T>& a, const promptiqa::Tensor<T>& b) {
 template <class T>
 double largest(const promptiqa::Tensor<T>& a) {
   double size = 0;
-  for (T x : a.values()) size = std::isfinite(x) ? std::max(size, std::abs(static_cast<double>(x))) : INFINITY;
+  for (T x : a.host()) size = std::isfinite(x) ? std::max(size, std::abs(static_cast<double>(x))) : INFINITY;
   return size;
 }
 

@@ -3,6 +3,8 @@
 // of its calls, so a tensor that two Contexts share must be kept until both have synchronised.
 #pragma once
 
+#include <cstddef>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -24,5 +26,42 @@ Context make_cuda_context(int ordinal, std::shared_ptr<ThreadPool> pool = nullpt
 /// Waits until everything asked of a CUDA context has been done; returns at once for another one. Throws CudaError for
 /// a fault of any op before.
 void synchronize(const Context& ctx);
+
+/// Inference of one batch size as a graph of the device: captured once, then replayed by one call, without the cost of
+/// launching each kernel.
+///
+///     Tensor<float> pixels = ctx.zeros<float>(Shape{8, 3, 224, 224}), features;
+///     CudaGraph graph = CudaGraph::capture(ctx, [&](Context& c) { features = model.image_features(c, pixels); });
+///     ctx.memory().copy_from_host(pixels.mutable_data(), ...);   // for every batch
+///     graph.replay();
+///     features.host();
+///
+/// The addresses of all tensors are fixed: what `work` reads is to be overwritten in place, its results stay where they
+/// are and change with every replay. Everything that `work` refers to on the device (inputs, weights) must live as
+/// long as the graph. Not for several threads at once.
+class CudaGraph {
+ public:
+  /// Runs `work` twice, which makes it ready (memory, packed weights, cuBLAS), then captures a third run, which the
+  /// device does not do: results hold valid values only after a replay. `work` gets a context of the same device
+  /// and stream with memory of its own, which nothing else is given while the graph or a result lives.
+  /// Throws CudaError when ctx is not a CUDA context, or when the third run does what a graph cannot repeat: copying to or from the host, asking for
+  /// memory that the second did not need, waiting. Whatever `work` throws is passed on; nothing is being captured then.
+  static CudaGraph capture(Context& ctx, const std::function<void(Context&)>& work);
+
+  /// Asks the device to do all of it, after everything that its stream has been asked before. Does not wait.
+  void replay();
+
+  /// Kernels and matrix products in the graph.
+  std::size_t size() const;
+
+  CudaGraph(CudaGraph&&) noexcept;
+  CudaGraph& operator=(CudaGraph&&) noexcept;
+  ~CudaGraph();
+
+ private:
+  struct State;
+  explicit CudaGraph(std::unique_ptr<State> state);
+  std::unique_ptr<State> state_;
+};
 
 }  // namespace promptiqa

@@ -1,5 +1,6 @@
 // The core's bodies, compiled once for promptiqa::compiled.
 // Surprising choice: it only needs the declarations of the kernel tables; each is compiled in a file of its own.
+#include <promptiqa/core/arena.ipp>
 #include <promptiqa/core/context.ipp>
 #include <promptiqa/core/memory_pool.ipp>
 #include <promptiqa/core/thread_pool.ipp>

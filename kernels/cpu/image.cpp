@@ -3,9 +3,17 @@
 #include <promptiqa/image/file_format.ipp>
 #include <promptiqa/image/image.ipp>
 #include <promptiqa/image/orientation.ipp>
+#include <promptiqa/image/prepare.ipp>
 #include <promptiqa/image/preprocess.ipp>
 #include <promptiqa/image/resize.ipp>
 
 #if __has_include(<stb_image.h>)
 #include <promptiqa/image/file.ipp>
 #endif
+
+namespace promptiqa {
+
+template Tensor<float> prepare_images(Context&, std::span<const Image>, int);
+template Tensor<double> prepare_images(Context&, std::span<const Image>, int);
+
+}  // namespace promptiqa

@@ -1,4 +1,4 @@
-// The ops, compiled once for float and double.
+// The ops, compiled once for each element type.
 // Surprising choice: this list is the only place that names the element types of the compiled library.
 #include <promptiqa/ops/attention.ipp>
 #include <promptiqa/ops/conv2d.ipp>
@@ -54,6 +54,7 @@ namespace promptiqa {
 
 PROMPTIQA_INSTANTIATE_OPS(float)
 PROMPTIQA_INSTANTIATE_OPS(double)
+PROMPTIQA_INSTANTIATE_OPS(bfloat16)  // on devices
 
 #undef PROMPTIQA_INSTANTIATE_OPS
 

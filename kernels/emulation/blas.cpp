@@ -7,6 +7,7 @@
 #include <type_traits>
 
 #include "blas.hpp"
+#include "graph.hpp"
 #include "intrinsics.hpp"
 
 namespace promptiqa::emulation {
@@ -76,11 +77,13 @@ void allow_tf32(const Op&, bool allow) { emulation::traits.tf32 = allow; }
 void close_blas(Queue& queue) noexcept { queue.blas = nullptr; }
 
 template <class T, class C>
-void matrix_product(const Op&, const MatrixProduct<T, C>& p) {
+void matrix_product(const Op& op, const MatrixProduct<T, C>& product) {
   using A = accumulate_t<T>;
-  for_each_sum(p, [&](A sum, std::int64_t i, std::int64_t j, std::int64_t entry) {
-    C& c = p.c[entry * p.stride_c + i * p.ldc + j];
-    c = rounded<C>(p.beta == 0 ? p.alpha * sum : p.alpha * sum + p.beta * widened<A>(c));
+  submit(op.queue, [p = product] {
+    for_each_sum(p, [&](A sum, std::int64_t i, std::int64_t j, std::int64_t entry) {
+      C& c = p.c[entry * p.stride_c + i * p.ldc + j];
+      c = rounded<C>(p.beta == 0 ? p.alpha * sum : p.alpha * sum + p.beta * widened<A>(c));
+    });
   });
 }
 template void matrix_product(const Op&, const MatrixProduct<float, float>&);
@@ -89,19 +92,21 @@ template void matrix_product(const Op&, const MatrixProduct<bfloat16, bfloat16>&
 template void matrix_product(const Op&, const MatrixProduct<bfloat16, float>&);
 
 template <class T>
-bool fused_matrix_product(const Op&, const MatrixProduct<T, T>& p, const T* bias, Activation activation,
+bool fused_matrix_product(const Op& op, const MatrixProduct<T, T>& product, const T* bias, Activation activation,
                           const T* addend) {
   using A = accumulate_t<T>;
   if (!emulation::fuses || std::is_same_v<T, double>) return false;
   ++emulation::fused_products;
-  for_each_sum(p, [&](A sum, std::int64_t i, std::int64_t j, std::int64_t) {
-    A v = p.alpha * sum;
-    if (bias) v += widened<A>(bias[j]);
-    if (activation == Activation::relu) v = v < 0 ? A(0) : v;
-    if (activation == Activation::gelu)
-      v = v / 2 * (1 + std::tanh(A(0.7978845608028654) * (v + A(0.044715) * v * v * v)));
-    if (p.beta != 0) v += p.beta * widened<A>(addend[i * p.ldc + j]);
-    p.c[i * p.ldc + j] = rounded<T>(v);
+  submit(op.queue, [=, p = product] {
+    for_each_sum(p, [&](A sum, std::int64_t i, std::int64_t j, std::int64_t) {
+      A v = p.alpha * sum;
+      if (bias) v += widened<A>(bias[j]);
+      if (activation == Activation::relu) v = v < 0 ? A(0) : v;
+      if (activation == Activation::gelu)
+        v = v / 2 * (1 + std::tanh(A(0.7978845608028654) * (v + A(0.044715) * v * v * v)));
+      if (p.beta != 0) v += p.beta * widened<A>(addend[i * p.ldc + j]);
+      p.c[i * p.ldc + j] = rounded<T>(v);
+    });
   });
   return true;
 }

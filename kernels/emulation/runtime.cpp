@@ -1,14 +1,66 @@
 // The bodies of runtime.hpp for tests on a CPU: one emulated device.
-// Surprising choice: there is nothing to wait for: a launch has been done when it returns.
+// Surprising choice: there is nothing to wait for: a launch has been done when it returns. In a graph it is a closure
+// over copies of its arguments: what a replay needs of the host besides them is not there any more.
 #include "../blas.hpp"
 #include "../runtime.hpp"
+#include "graph.hpp"
 
 #include <cstring>
+#include <memory>
+#include <utility>
+#include <vector>
 
 #include <promptiqa/core/error.hpp>
 #include "device_memory.hpp"
 
 namespace promptiqa::cuda {
+
+struct Graph {
+  std::vector<std::function<void()>> work;
+  std::vector<void*> released;  // while it was captured
+};
+struct Capture {
+  Graph graph;
+};
+
+namespace {
+
+void refuse_in_capture(const Queue& queue, const char* call) {
+  if (queue.capture)
+    throw CudaError(std::string("graph: ") + call + " while launches are captured: run the same work before, until it needs no "
+                    "more of this");
+}
+
+}  // namespace
+
+void submit(const Queue& queue, std::function<void()> work) {
+  if (queue.capture)
+    queue.capture->graph.work.push_back(std::move(work));
+  else
+    work();
+}
+
+void begin_capture(Queue& queue) {
+  refuse_in_capture(queue, "another capture begins");
+  queue.capture = new Capture;
+}
+Graph* end_capture(Queue& queue) {
+  const std::unique_ptr<Capture> capture(queue.capture);
+  queue.capture = nullptr;
+  return new Graph(std::move(capture->graph));
+}
+void abandon_capture(Queue& queue) noexcept {
+  if (queue.capture) destroy(queue, end_capture(queue));
+}
+void replay(const Queue& queue, Graph& graph) {
+  refuse_in_capture(queue, "a graph is replayed");
+  for (const auto& work : graph.work) work();
+}
+std::size_t size(const Graph& graph) { return graph.work.size(); }
+void destroy(const Queue& queue, Graph* graph) noexcept {
+  for (void* data : graph->released) release(queue, data);
+  delete graph;
+}
 
 int device_count() { return 1; }
 
@@ -25,18 +77,28 @@ void close_queue(Queue& queue) noexcept {
   queue.stream = nullptr;
 }
 
-void* allocate(const Queue&, std::size_t bytes) { return emulation::device_allocate(bytes); }
-void release(const Queue&, void* data) noexcept {  // broken canaries end the program: better seen than not
-  emulation::device_free(data);
+void* allocate(const Queue& queue, std::size_t bytes) {
+  refuse_in_capture(queue, "memory is asked for");
+  return emulation::device_allocate(bytes);
+}
+void release(const Queue& queue, void* data) noexcept {  // broken canaries end the program: better seen than not
+  if (queue.capture)
+    queue.capture->graph.released.push_back(data);
+  else
+    emulation::device_free(data);
 }
 
-void copy_to_device(const Queue&, void* to, const void* from, std::size_t bytes) {
-  if (bytes > 0) std::memcpy(to, from, bytes);
+void copy_to_device(const Queue& queue, void* to, const void* from, std::size_t bytes) {
+  if (bytes == 0) return;
+  refuse_in_capture(queue, "the host's memory is copied to the device");
+  std::memcpy(to, from, bytes);
 }
-void copy_to_host(const Queue&, void* to, const void* from, std::size_t bytes) {
-  if (bytes > 0) std::memcpy(to, from, bytes);
+void copy_to_host(const Queue& queue, void* to, const void* from, std::size_t bytes) {
+  if (bytes == 0) return;
+  refuse_in_capture(queue, "a result is copied to the host");
+  std::memcpy(to, from, bytes);
 }
-void synchronize(const Queue&) {}
+void synchronize(const Queue& queue) { refuse_in_capture(queue, "the host waits"); }
 
 Op::Op(const char* op_name, const KernelContext& kc)
     : name(op_name), queue(*static_cast<Queue*>(kc.execution)), memory(*static_cast<MemoryPool*>(kc.memory)) {}

@@ -103,7 +103,7 @@ std::set<std::string> missing_kernels() {
       NEED(avg_pool2d), NEED(avg_pool2d_backward), NEED(unary), NEED(unary_backward), NEED(binary), NEED(reduce_sum),
       NEED(column_sum), NEED(expand), NEED(permute), NEED(copy_rows), NEED(index_select), NEED(index_select_backward),
       NEED(dropout), NEED(l1_loss), NEED(l1_loss_backward), NEED(fill), NEED(add_in_place), NEED(adam_step),
-      NEED(sum_of_squares), NEED(lerp);
+      NEED(sum_of_squares), NEED(lerp), NEED(resize_images);
 #undef NEED
   return missing;
 }

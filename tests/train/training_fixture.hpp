@@ -110,7 +110,7 @@ inline std::vector<float> state_values(const Model<float>& model) {
   std::vector<float> all;
   for (const auto& entry : model.state()) {
     if (entry.value)
-      all.insert(all.end(), entry.value.values().begin(), entry.value.values().end());
+      for (float x : entry.value.host()) all.push_back(x);
     else
       all.push_back(static_cast<float>(entry.counter));
   }

@@ -9,6 +9,8 @@
 #include <span>
 #include <string>
 
+#include <promptiqa/core/arena.hpp>
+#include <promptiqa/core/bfloat16.hpp>
 #include <promptiqa/core/kernel_table.hpp>
 #include <promptiqa/core/memory_pool.hpp>
 #include <promptiqa/core/tensor.hpp>
@@ -52,6 +54,7 @@ class Context {
     std::shared_ptr<MemoryPool> memory;  // keeps `execution` alive as long as a block needs it
     const KernelTable<float>* float_kernels;
     const KernelTable<double>* double_kernels;
+    const KernelTable<bfloat16>* bfloat16_kernels = nullptr;
   };
   /// A context of a device, with a pool for what stays on the CPU. Throws Error when there is no pool.
   static Context on_device(DeviceParts parts, std::shared_ptr<ThreadPool> pool);
@@ -60,8 +63,10 @@ class Context {
   ThreadPool& pool() const { return *pool_; }
   const std::shared_ptr<ThreadPool>& shared_pool() const { return pool_; }
   MemoryPool& memory() const { return *memory_; }
+  const Arena& arena() const { return arena_; }
 
-  /// The device's kernels for element type T: float or double on the CPU.
+  /// The device's kernels for element type T: float, double, and on a device bfloat16. Throws Error for bfloat16 on the
+  /// CPU, whose bf16 is a backend.
   template <class T>
   const KernelTable<T>& kernels() const;
 
@@ -69,10 +74,11 @@ class Context {
     return {device_ == Device::cpu ? pool_.get() : device_execution_.get(), memory_.get()};
   }
 
-  /// An uninitialised tensor from this Context's pool.
+  /// An uninitialised tensor from this Context's pool, or inside an ArenaScope from its arena.
   template <class T>
   Tensor<T> allocate(const Shape& shape) {
-    return Tensor<T>(memory_->allocate(static_cast<std::size_t>(shape.numel()) * sizeof(T)), shape, device_);
+    const std::size_t bytes = static_cast<std::size_t>(shape.numel()) * sizeof(T);
+    return Tensor<T>(arena_.active() ? arena_.allocate(*memory_, bytes) : memory_->allocate(bytes), shape, device_);
   }
 
   /// A tensor of one repeated value.
@@ -84,7 +90,7 @@ class Context {
   }
   template <class T>
   Tensor<T> zeros(const Shape& shape) {
-    return full<T>(shape, T(0));
+    return full<T>(shape, T{});
   }
 
   /// A tensor with the given elements, row-major. Throws ShapeError when their number does not fit the shape.
@@ -117,6 +123,7 @@ class Context {
 
  private:
   friend class TapeScope;
+  friend class ArenaScope;
   Context() = default;
 
   Device device_ = Device::cpu;
@@ -125,7 +132,9 @@ class Context {
   std::shared_ptr<void> device_execution_;  // null on the CPU
   const KernelTable<float>* float_kernels_ = nullptr;
   const KernelTable<double>* double_kernels_ = nullptr;
+  const KernelTable<bfloat16>* bfloat16_kernels_ = nullptr;
   Tape* tape_ = nullptr;
+  Arena arena_;
   std::uint64_t seed_ = 0, drawn_ = 0;
 };
 
@@ -136,6 +145,12 @@ inline const KernelTable<float>& Context::kernels<float>() const {
 template <>
 inline const KernelTable<double>& Context::kernels<double>() const {
   return *double_kernels_;
+}
+template <>
+inline const KernelTable<bfloat16>& Context::kernels<bfloat16>() const {
+  if (!bfloat16_kernels_)
+    throw Error("context: expected a device for bfloat16 tensors, got the CPU, where bf16 is a backend for float tensors");
+  return *bfloat16_kernels_;
 }
 
 /// While it lives, ops of `ctx` record on `tape` (null: nothing is recorded). Scopes nest.
@@ -149,6 +164,23 @@ class TapeScope {
  private:
   Context& ctx_;
   Tape* previous_;
+};
+
+/// While it lives, tensors of `ctx` are pieces of its arena, as the first run of `key` was laid out. Inside another
+/// such scope, and while a tape records, it does nothing.
+class ArenaScope {
+ public:
+  ArenaScope(Context& ctx, const ArenaKey& key) : ctx_(ctx.arena_.active() || ctx.tape_ ? nullptr : &ctx) {
+    if (ctx_) ctx_->arena_.begin(key);
+  }
+  ~ArenaScope() {
+    if (ctx_) ctx_->arena_.end(*ctx_->memory_);
+  }
+  ArenaScope(const ArenaScope&) = delete;
+  ArenaScope& operator=(const ArenaScope&) = delete;
+
+ private:
+  Context* ctx_;
 };
 
 template <class T>

@@ -46,6 +46,7 @@ PROMPTIQA_INLINE Context Context::on_device(DeviceParts parts, std::shared_ptr<T
   ctx.device_execution_ = std::move(parts.execution);
   ctx.float_kernels_ = parts.float_kernels;
   ctx.double_kernels_ = parts.double_kernels;
+  ctx.bfloat16_kernels_ = parts.bfloat16_kernels;
   return ctx;
 }
 

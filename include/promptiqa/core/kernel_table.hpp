@@ -429,6 +429,33 @@ inline double counter_uniform(std::uint64_t key, std::uint64_t i) {
   return static_cast<double>(counter_bits(key, i)) * 0x1.0p-53;
 }
 
+// ---- pictures -------------------------------------------------------------------------------------------------
+
+/// Where one output coordinate reads: four source coordinates (see image/resize.hpp) and their weights.
+struct ResizeTap {
+  std::int32_t index[4];  // columns, or rows of those uploaded
+  float weight[4];
+};
+
+/// One picture's bytes in ResizeImagesArgs::pixels.
+struct UploadedImage {
+  std::int64_t first;             // byte of its first row
+  std::int64_t row_bytes;
+  std::int32_t pixel_bytes;       // 1: grey, 3: colour
+  std::int32_t red, green, blue;  // bytes from the pixel's first
+};
+
+/// y[i] (3, side, side) = picture i resized bicubically, rounded to 8 bits, v / 255, (v - 0.5) / 0.5: the bits of
+/// preprocess_to_chw. All pointers are to memory of the device.
+template <class T>
+struct ResizeImagesArgs {
+  std::int64_t count, side;
+  const UploadedImage* images;  // (count)
+  const ResizeTap* taps;        // (count, 2, side): columns, rows
+  const std::uint8_t* pixels;
+  T* y;                         // (count, 3, side, side)
+};
+
 template <class Args>
 using Kernel = void (*)(const KernelContext&, const Args&);
 
@@ -480,6 +507,8 @@ struct KernelTable {
   Kernel<AdamStepArgs<T>> adam_step;
   Kernel<SumOfSquaresArgs<T>> sum_of_squares;
   Kernel<LerpArgs<T>> lerp;
+
+  Kernel<ResizeImagesArgs<T>> resize_images = nullptr;  // devices only: the CPU has preprocess_to_chw
 };
 
 }  // namespace promptiqa

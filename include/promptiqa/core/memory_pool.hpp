@@ -25,7 +25,9 @@ struct Storage {
   std::uint64_t id = 0;                   // unique for each hand-out; gradients are kept per id
   std::atomic<std::int64_t> references{0};
   std::shared_ptr<MemoryPool> pool;       // where the block goes back to; null for foreign memory
-  std::shared_ptr<const void> owner;      // keeps foreign memory (a mapped file) alive
+  MemoryPool* home = nullptr;             // whose copies reach the block; null for foreign memory, which is the host's
+  std::shared_ptr<const void> owner;      // keeps memory alive that is not the block's own (a mapped file, a slab)
+  bool read_only = false;                 // foreign memory is
 };
 
 /// Counted reference to a Storage: copies share the block, the last one gives it back. Thread-safe as shared_ptr is.
@@ -70,12 +72,20 @@ class MemoryPool : public std::enable_shared_from_this<MemoryPool> {
   /// Memory somebody else owns, kept alive through `owner` and never written to or freed by the library.
   static StorageRef foreign(const void* data, std::size_t bytes, std::shared_ptr<const void> owner);
 
+  /// A block inside a larger one, which it keeps alive.
+  static StorageRef part_of(std::shared_ptr<const StorageRef> whole, void* data, std::size_t bytes);
+
+  /// A number no block has had: the id of a block that is handed out again.
+  static std::uint64_t next_id();
+
   /// Gives every block that nobody uses back to the system.
   void trim();
 
   /// Copies into and out of a block of this pool; the host's side may be used again when they return.
   virtual void copy_from_host(void* to, const void* from, std::size_t bytes);
   virtual void copy_to_host(void* to, const void* from, std::size_t bytes);
+  /// Waits until everything has been done that was asked of the device; there is nothing to wait for on the host.
+  virtual void synchronize() {}
 
   /// Bytes obtained from the system and not given back, and how many requests the system has had. For tests.
   std::size_t bytes_reserved() const;

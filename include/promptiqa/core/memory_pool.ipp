@@ -15,11 +15,6 @@
 namespace promptiqa {
 
 namespace detail {
-inline std::uint64_t next_storage_id() {
-  static std::atomic<std::uint64_t> counter{0};
-  return counter.fetch_add(1, std::memory_order_relaxed) + 1;
-}
-
 // Eighths of a power of two: at most 12.5% is wasted and sizes that differ a little share a list.
 inline std::size_t size_class(std::size_t bytes) {
   std::size_t step = 64;
@@ -66,8 +61,9 @@ PROMPTIQA_INLINE StorageRef MemoryPool::allocate(std::size_t bytes) {
     reserved_ += capacity;
     ++allocations_;
   }
-  block->id = detail::next_storage_id();
+  block->id = next_id();
   block->pool = shared_from_this();
+  block->home = this;
   return StorageRef(block);
 }
 
@@ -75,9 +71,25 @@ PROMPTIQA_INLINE StorageRef MemoryPool::foreign(const void* data, std::size_t by
   auto* block = new Storage;
   block->data = const_cast<void*>(data);
   block->capacity = bytes;
-  block->id = detail::next_storage_id();
+  block->id = next_id();
   block->owner = std::move(owner);
+  block->read_only = true;
   return StorageRef(block);
+}
+
+PROMPTIQA_INLINE StorageRef MemoryPool::part_of(std::shared_ptr<const StorageRef> whole, void* data, std::size_t bytes) {
+  auto* block = new Storage;
+  block->data = data;
+  block->capacity = bytes;
+  block->id = next_id();
+  block->home = (*whole)->home;
+  block->owner = std::move(whole);
+  return StorageRef(block);
+}
+
+PROMPTIQA_INLINE std::uint64_t MemoryPool::next_id() {
+  static std::atomic<std::uint64_t> counter{0};
+  return counter.fetch_add(1, std::memory_order_relaxed) + 1;
 }
 
 PROMPTIQA_INLINE void MemoryPool::put_back(Storage* storage) {

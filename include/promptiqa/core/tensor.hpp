@@ -45,7 +45,7 @@ class Tensor {
   /// The same for writing: only into memory that an op has just allocated or that is a parameter. Throws Error for
   /// memory somebody else owns (weights left in the mapped file): writing there would end the process.
   T* mutable_data() {
-    if (storage_ && storage_->owner)
+    if (storage_ && storage_->read_only)
       throw Error("tensor " + shape_.str() + ": its memory is a file's and read-only; load weights for training to change them");
     return storage_ ? static_cast<T*>(storage_->data) : nullptr;
   }
@@ -60,15 +60,24 @@ class Tensor {
   /// A copy of the elements, from whichever device they are on. Waits for the work that makes them.
   std::vector<T> host() const {
     std::vector<T> copy(static_cast<std::size_t>(numel()));
-    copy_to(copy.data());
+    copy_to(0, numel(), copy.data());
     return copy;
+  }
+
+  /// Copies elements [begin, begin + count) to the host, from whichever device they are on. Waits as host() does.
+  void copy_to(std::int64_t begin, std::int64_t count, T* host) const {
+    if (count == 0) return;
+    if (device_ == Device::cpu)
+      std::copy(data() + begin, data() + begin + count, host);
+    else
+      storage_->home->copy_to_host(host, data() + begin, static_cast<std::size_t>(count) * sizeof(T));
   }
 
   /// The single element of a one-element tensor, from whichever device it is on. Throws ShapeError otherwise.
   T item() const {
     if (numel() != 1) throw ShapeError("item: expected a tensor of one element, got shape " + shape_.str());
     T value;
-    copy_to(&value);
+    copy_to(0, 1, &value);
     return value;
   }
 
@@ -100,14 +109,6 @@ class Tensor {
   const StorageRef& storage() const { return storage_; }
 
  private:
-  void copy_to(T* host) const {
-    if (numel() == 0) return;
-    if (device_ == Device::cpu)
-      std::copy(data(), data() + numel(), host);
-    else
-      storage_->pool->copy_to_host(host, data(), static_cast<std::size_t>(numel()) * sizeof(T));
-  }
-
   StorageRef storage_;
   Shape shape_;
   Device device_ = Device::cpu;

@@ -32,10 +32,9 @@ struct ImageEncoder {
 
   /// image (B, 3, S, S) in [-1, 1] -> (B, M).
   Tensor<T> operator()(Context& ctx, const Tensor<T>& image, const Pass<T>& pass, const MalProducts* products) const {
-    const std::vector<Tensor<T>> taps = vit(ctx, image, pass);
-    std::vector<Tensor<T>> views;
-    views.reserve(mals.size());
-    const auto attend = [&](const Mal<T>& mal, const std::vector<Tensor<T>>& maps, std::size_t i, std::string name) {
+    const TensorList<T> taps = vit(ctx, image, pass);
+    TensorList<T> views;
+    const auto attend = [&](const Mal<T>& mal, const TensorList<T>& maps, std::size_t i, std::string name) {
       const auto* merged = products ? &(*products)[i] : nullptr;
       return repeatable(ctx, pass, [&mal, maps, pass, merged, name = std::move(name)](Context& c) {
         return mal(c, maps, pass, merged, name);
@@ -79,7 +78,7 @@ struct ImageEncoder {
     cnn.pack(ctx);
   }
   /// Whether pack() was for ctx's kernels.
-  bool packed_for(const Context& ctx) const { return fusion_mal.mean_value.has_packed(ctx); }
+  bool packed_for(const Context& ctx) const { return fusion_mal.mean_value.ready_for(ctx); }
   void unpack() {
     vit.unpack();
     for (Mal<T>& mal : mals) mal.unpack();

@@ -11,6 +11,8 @@
 #include <string>
 #include <vector>
 
+#include <promptiqa/core/tensor_list.hpp>
+#include <promptiqa/model/host_values.hpp>
 #include <promptiqa/model/pass.hpp>
 #include <promptiqa/nn/modules.hpp>
 
@@ -78,9 +80,11 @@ struct FlatAttention {
   /// The single layer that `probabilities` may use: weight Wk^T Wq, bias Wk^T bq. Costs 2 C^3 operations.
   Linear<T> make_query_key(Context& ctx, const WeightReleased& released) const {
     Linear<T> merged(width, width);
-    merged.bias = matmul(ctx, query.bias.reshape({1, width}), key.weight, false, false, 1.0).reshape({width});
+    const Tensor<T> bias = detail::converted<T>(ctx, query.bias.reshape({1, width}));
+    merged.bias = detail::converted<accumulate_t<T>>(ctx, matmul(ctx, bias, key.weight, false, false, 1.0).reshape({width}));
     key.release(released);
-    merged.weight = matmul_by_rows(ctx, key.weight, query.weight, 512, [&](std::int64_t begin, std::int64_t end) {
+    const std::int64_t rows = ctx.device() == Device::cpu ? 512 : width;  // only a mapped file is read piece by piece
+    merged.weight = matmul_by_rows(ctx, key.weight, query.weight, rows, [&](std::int64_t begin, std::int64_t end) {
       if (!released) return;
       const auto bytes = static_cast<std::size_t>((end - begin) * width) * sizeof(T);
       released(key.weight.data() + begin * width, bytes);
@@ -115,17 +119,16 @@ struct Mal {
         attention_module(static_cast<std::size_t>(k), MapSelfAttention<T>(d, reduction)) {}
 
   /// K maps (B, T, D) -> (B, T, D).
-  Tensor<T> operator()(Context& ctx, const std::vector<Tensor<T>>& maps, const Pass<T>& pass, const Products* products,
+  Tensor<T> operator()(Context& ctx, const TensorList<T>& maps, const Pass<T>& pass, const Products* products,
                        const std::string& name) const {
-    std::vector<Tensor<T>> attended;
-    attended.reserve(maps.size());
+    TensorList<T> attended;
     for (std::size_t i = 0; i < maps.size(); ++i) attended.push_back(attention_module[i](ctx, maps[i]));
-    const Tensor<T> stack = concat(ctx, std::span<const Tensor<T>>(attended), 2);  // (B, T, K*D)
+    const Tensor<T> stack = concat<T>(ctx, attended, 2);  // (B, T, K*D)
     const std::int64_t batch = stack.dim(0);
     // Channel-major memory re-read with K neighbouring channels a row.
     const Tensor<T> rows = transpose(ctx, stack).reshape({batch, width, views * tokens});
     if (pass.trace) pass.note(name + ".self_attention", rows.reshape({batch, views * width, tokens}));
-    const Tensor<T> y = pass.training || !pass.rewrites || !mean_value.has_packed(ctx) || ctx.tape()
+    const Tensor<T> y = pass.training || !pass.rewrites || !mean_value.ready_for(ctx) || ctx.tape()
                             ? plain(ctx, stack, rows, pass, name)
                             : rewritten(ctx, stack, rows, products);
     if (pass.trace) pass.note(name, transpose(ctx, y));

@@ -37,6 +37,9 @@ struct ModelOptions {
   bool merge_products = true;   // allow the merged query-key products once they pay; off: never
 };
 
+/// T: float or double on the CPU and on devices; on devices also bfloat16, which is for inference: matrices, position
+/// embeddings and everything between are bfloat16, norm parameters, biases and sums float. A model's weights live on the
+/// device of the Context it was made with and serve Contexts of that device only (Error otherwise).
 template <class T>
 class Model {
  public:
@@ -130,7 +133,8 @@ class Model {
 
   struct NamedParameter {
     std::string name;
-    Tensor<T> value;  // shares the model's memory
+    Tensor<T> value;                 // shares the model's memory
+    Tensor<accumulate_t<T>> wide{};  // Model<bfloat16>: instead of `value`, of what stays in float (norms, biases)
   };
   /// Every trainable tensor, under its name in the file.
   std::vector<NamedParameter> parameters();
@@ -141,6 +145,7 @@ class Model {
     Shape shape;          // as in the file
     Tensor<T> value;      // empty for a counter
     std::int64_t counter = 0;
+    Tensor<accumulate_t<T>> wide{};  // as in NamedParameter
   };
   std::vector<StateEntry> state() const;
 
@@ -148,7 +153,8 @@ class Model {
   void weights_changed();
 
   /// Makes the model ready for fast inference with ctx's kernels; load() has done it unless for training. Each weight
-  /// is laid out for them when it is first used, which makes the first image slower, not the loading.
+  /// is laid out for them when it is first used, which makes the first image slower, not the loading. On a device
+  /// all is done at once, and has been done on return: other Contexts of that device may use the model.
   void pack(Context& ctx);
 
   /// Writes a safetensors file, atomically; running statistics stay F32. `notes` join the file's metadata, beside
@@ -175,7 +181,8 @@ class Model {
     regression_.visit(v);
   }
 
-  void renew_identity();
+  void renew_identity(const TensorFile* file = nullptr);
+  void check_device(const Context& ctx, const char* what) const;
   void check_prompt(const Prompt& prompt) const;
   std::shared_ptr<const MalProducts> products_for(Context& ctx, std::int64_t images) const;
   Prompt make_prompt(Context& ctx, PromptData data) const;

@@ -10,6 +10,7 @@
 #include <promptiqa/image/preprocess.hpp>
 #include <promptiqa/io/safetensors.hpp>
 #include <promptiqa/io/tensor_file.hpp>
+#include <promptiqa/model/host_values.hpp>
 #include <promptiqa/model/model.hpp>
 #include <promptiqa/model/weights.ipp>
 #include <promptiqa/ops/check.hpp>
@@ -24,22 +25,6 @@ inline std::int64_t images_per_pass(const ModelConfig& c) {
   const std::int64_t half = (c.image_size / 2) * (c.image_size / 2);
   const std::int64_t stem = c.stem == "residual" ? c.stem_channels.front() * half : 0;
   return std::clamp<std::int64_t>(5000000 / std::max(maps, stem), 1, 32);
-}
-
-template <class T>
-std::vector<float> to_floats(const Tensor<T>& x) {
-  const auto values = x.values();
-  return std::vector<float>(values.begin(), values.end());
-}
-
-template <class T>
-Tensor<T> from_floats(Context& ctx, const Shape& shape, std::span<const float> values) {
-  if constexpr (std::is_same_v<T, float>) {
-    return ctx.from<float>(shape, values);
-  } else {
-    const std::vector<T> converted(values.begin(), values.end());
-    return ctx.from<T>(shape, std::span<const T>(converted));
-  }
 }
 
 }  // namespace detail
@@ -74,14 +59,14 @@ Model<T> Model<T>::from_tensors(Context& ctx, const TensorFile& file, const Mode
   model.visit(loader);
   loader.check_all_used();
   model.merge_products_ = options.merge_products;
-  if (file.file)
+  if (file.file && ctx.device() == Device::cpu)
     model.released_ = [map = file.file](const void* data, std::size_t bytes) {
       const auto all = map->bytes();
       const auto* at = static_cast<const std::byte*>(data);
       if (at >= all.data() && at + bytes <= all.data() + all.size())
         map->release_pages(static_cast<std::size_t>(at - all.data()), bytes);
     };
-  model.renew_identity();
+  model.renew_identity(&file);
   if (!options.training) model.pack(ctx);
   return model;
 }
@@ -97,22 +82,47 @@ Model<T> Model<T>::create(Context& ctx, const ModelConfig& config, std::uint64_t
 }
 
 template <class T>
-void Model<T>::renew_identity() {
+void Model<T>::renew_identity(const TensorFile* file) {
+  // A prompt serves the same weights in any precision: what bfloat16 rounds is hashed as the file has it.
+  constexpr bool rounds = !std::is_same_v<T, accumulate_t<T>>;
+  bool at_once = false;
   std::vector<WeightsIdentity::Entry> entries;
+  const auto add = [&](const StateEntry& entry, const auto& value) {
+    using Element = std::remove_cvref_t<decltype(value.data()[0])>;
+    const NamedTensor* source = rounds && file ? file->find(entry.name) : nullptr;
+    if (source) {
+      at_once = at_once || !source->owner;
+      entries.push_back({entry.name, entry.shape, [from = *source](std::int64_t begin, std::int64_t count, float* out) {
+                           const auto* bytes = static_cast<const std::byte*>(from.data);
+                           decode(from.dtype, bytes + static_cast<std::size_t>(begin) * dtype_size(from.dtype),
+                                  static_cast<std::size_t>(count), out);
+                         }});
+      return;
+    }
+    // Hashing reads every weight once: pages are dropped behind it, or the file would lie in memory a second time.
+    entries.push_back({entry.name, entry.shape,
+                       [value, done = released_](std::int64_t begin, std::int64_t count, float* out) {
+                         if constexpr (std::is_same_v<Element, float>) {
+                           value.copy_to(begin, count, out);
+                         } else {
+                           std::vector<Element> elements(static_cast<std::size_t>(count));
+                           value.copy_to(begin, count, elements.data());
+                           for (Element x : elements) *out++ = static_cast<float>(detail::widened(x));
+                         }
+                         if (done) done(value.data() + begin, static_cast<std::size_t>(count) * sizeof(Element));
+                       }});
+  };
   for (const StateEntry& entry : state()) {
     if (entry.value)
-      // Hashing reads every weight once: pages are dropped behind it, or the file would lie in memory a second time.
-      entries.push_back({entry.name, entry.shape,
-                         [value = entry.value, done = released_](std::int64_t begin, std::int64_t count, float* out) {
-                           const T* from = value.data() + begin;
-                           for (std::int64_t i = 0; i < count; ++i) out[i] = static_cast<float>(from[i]);
-                           if (done) done(from, static_cast<std::size_t>(count) * sizeof(T));
-                         }});
+      add(entry, entry.value);
+    else if (entry.wide)
+      add(entry, entry.wide);
     else
       entries.push_back({entry.name, entry.shape,
                          [n = entry.counter](std::int64_t, std::int64_t, float* out) { *out = static_cast<float>(n); }});
   }
   identity_ = std::make_shared<WeightsIdentity>(config_.to_json(), std::move(entries));
+  if (at_once) identity_->id();  // the memory is its caller's and may not be there later
 }
 
 template <class T>
@@ -121,6 +131,18 @@ void Model<T>::pack(Context& ctx) {
   image_encoder_.pack(ctx, released_, merge_products_);
   prompt_encoder_.pack(ctx, released_);
   regression_.pack(ctx, released_);
+  if (ctx.device() == Device::cpu) return;
+  // A device forms products in the time of an image or two, and a captured graph must not come upon them later.
+  if (merge_products_)
+    lazy_->products = std::make_shared<const MalProducts>(image_encoder_.form_products(ctx, released_));
+  ctx.memory().synchronize();
+  ctx.memory().trim();
+}
+
+template <class T>
+void Model<T>::check_device(const Context& ctx, const char* what) const {
+  if (regression_.norm.weight.device() != ctx.device())
+    throw Error(std::string(what) + ": the model's weights and the context must be on the same device");
 }
 
 template <class T>
@@ -139,25 +161,29 @@ template <class T>
 Tensor<T> Model<T>::preprocess(Context& ctx, std::span<const Image> images) const {
   const std::int64_t side = config_.image_size, pixels = 3 * side * side;
   const auto count = static_cast<std::int64_t>(images.size());
-  Tensor<T> nchw = ctx.allocate<T>(Shape{count, 3, side, side});
-  T* base = nchw.mutable_data();
-  ctx.pool().parallel_for(count, [&](std::int64_t i) {
-    const Image& image = images[static_cast<std::size_t>(i)];
-    if constexpr (std::is_same_v<T, float>) {
-      preprocess_to_chw(image, static_cast<int>(side), base + i * pixels);
-    } else {
-      std::vector<float> chw(static_cast<std::size_t>(pixels));
-      preprocess_to_chw(image, static_cast<int>(side), chw.data());
-      std::copy(chw.begin(), chw.end(), base + i * pixels);
+  const Shape shape{count, 3, side, side};
+  const auto prepare = [&](float* base) {
+    ctx.pool().parallel_for(count, [&](std::int64_t i) {
+      preprocess_to_chw(images[static_cast<std::size_t>(i)], static_cast<int>(side), base + i * pixels);
+    });
+  };
+  if constexpr (std::is_same_v<T, float>) {
+    if (ctx.device() == Device::cpu) {
+      Tensor<T> nchw = ctx.allocate<T>(shape);
+      prepare(nchw.mutable_data());
+      return nchw;
     }
-  });
-  return nchw;
+  }
+  std::vector<float> chw(static_cast<std::size_t>(shape.numel()));
+  prepare(chw.data());
+  return detail::from_host<T>(ctx, shape, std::span<const float>(chw));
 }
 
 template <class T>
 std::shared_ptr<const typename Model<T>::MalProducts> Model<T>::products_for(Context& ctx, std::int64_t images) const {
   // Merged layers exist in one backend's layout only: the one the weights are packed for.
   if (!merge_products_ || ctx.tape() || !image_encoder_.packed_for(ctx)) return nullptr;
+  if (ctx.device() != Device::cpu) return lazy_->products;  // formed by pack()
   const std::int64_t seen = lazy_->images_seen.fetch_add(images) + images;
   {
     std::lock_guard<std::mutex> lock(lazy_->guard);
@@ -181,16 +207,20 @@ std::shared_ptr<const typename Model<T>::MalProducts> Model<T>::products_for(Con
 template <class T>
 Tensor<T> Model<T>::image_features(Context& ctx, const Tensor<T>& nchw, const Pass<T>& pass) const {
   const std::int64_t side = config_.image_size;
+  check_device(ctx, "image_features");
   detail::check_rank("image_features", "nchw", nchw, 4);
   detail::check_shape("image_features", "nchw", nchw, Shape{nchw.dim(0), 3, side, side});
   if (pass.training || ctx.tape() || !pass.rewrites) return image_encoder_(ctx, nchw, pass, nullptr);
   const auto products = products_for(ctx, nchw.dim(0));
+  if (pass.trace) return image_encoder_(ctx, nchw, pass, products.get());  // which keeps what an arena would take back
+  const ArenaScope arena(ctx, {identity_.get(), 0, nchw.dim(0)});
   return image_encoder_(ctx, nchw, pass, products.get());
 }
 
 template <class T>
 Tensor<T> Model<T>::prompt_features(Context& ctx, const Tensor<T>& image_feature, const Tensor<T>& scores,
                                     const Pass<T>& pass) const {
+  check_device(ctx, "prompt_features");
   detail::check_rank("prompt_features", "image_feature", image_feature, 2);
   detail::check_shape("prompt_features", "image_feature", image_feature, Shape{image_feature.dim(0), config_.prompt_dim});
   detail::check_shape("prompt_features", "scores", scores, Shape{image_feature.dim(0), 1});
@@ -199,6 +229,7 @@ Tensor<T> Model<T>::prompt_features(Context& ctx, const Tensor<T>& image_feature
 
 template <class T>
 Tensor<T> Model<T>::fuse_prompt(Context& ctx, const Tensor<T>& prompt_feature, const Pass<T>& pass) const {
+  check_device(ctx, "fuse_prompt");
   detail::check_rank("fuse_prompt", "prompt_feature", prompt_feature, 3);
   detail::check_shape("fuse_prompt", "prompt_feature", prompt_feature,
                       Shape{prompt_feature.dim(0), prompt_feature.dim(1), config_.prompt_dim});
@@ -207,6 +238,7 @@ Tensor<T> Model<T>::fuse_prompt(Context& ctx, const Tensor<T>& prompt_feature, c
 
 template <class T>
 Tensor<T> Model<T>::logits(Context& ctx, const Tensor<T>& image_feature, const Tensor<T>& fused, const Pass<T>& pass) const {
+  check_device(ctx, "logits");
   detail::check_rank("logits", "image_feature", image_feature, 2);
   detail::check_rank("logits", "fused", fused, 3);
   detail::check_shape("logits", "image_feature", image_feature, Shape{image_feature.dim(0), config_.prompt_dim});
@@ -245,7 +277,7 @@ std::vector<float> Model<T>::features(Context& ctx, std::span<const Image> image
   for (std::size_t begin = 0; begin < images.size(); begin += piece) {
     const auto part = images.subspan(begin, std::min(piece, images.size() - begin));
     const Tensor<T> feature = image_features(ctx, preprocess(ctx, part));
-    all.insert(all.end(), feature.values().begin(), feature.values().end());
+    detail::each_on_host(feature, [&](std::size_t, float value) { all.push_back(value); });
   }
   return all;
 }
@@ -268,13 +300,11 @@ Prompt Model<T>::make_prompt(Context& ctx, PromptData data) const {
     prompt.warnings_.push_back("all " + std::to_string(n) + " scores of the prompt are " + std::to_string(data.scores[0]) +
                                ": they say nothing about what is better");
   const TapeScope not_recording(ctx, nullptr);
-  const Tensor<T> pairs = prompt_features(ctx, detail::from_floats<T>(ctx, Shape{n, data.width}, data.image_features),
-                                          detail::from_floats<T>(ctx, Shape{n, 1}, unit));
+  const Tensor<T> pairs =
+      prompt_features(ctx, detail::from_host<T>(ctx, Shape{n, data.width}, std::span<const float>(data.image_features)),
+                      detail::from_host<T>(ctx, Shape{n, 1}, std::span<const float>(unit)));
   const Tensor<T> fused = fuse_prompt(ctx, pairs.reshape({1, n, data.width}));
-  if constexpr (std::is_same_v<T, float>)
-    prompt.fused_ = fused.reshape({n, data.width});
-  else
-    prompt.fused_ = ctx.from<float>(Shape{n, data.width}, std::span<const float>(detail::to_floats(fused)));
+  prompt.fused_ = detail::on_host(fused.reshape({n, data.width}));
   prompt.data_ = std::make_shared<const PromptData>(std::move(data));
   prompt.identity_ = identity_;
   return prompt;
@@ -343,9 +373,8 @@ std::vector<Prediction> Model<T>::score_features(Context& ctx, std::span<const f
   const std::int64_t n = prompt.size(), m = config_.prompt_dim;
   Tensor<T> fused;
   if constexpr (std::is_same_v<T, float>)
-    fused = prompt.fused_.reshape({1, n, m});
-  else
-    fused = detail::from_floats<T>(ctx, Shape{1, n, m}, prompt.fused_.values());
+    if (ctx.device() == Device::cpu) fused = prompt.fused_.reshape({1, n, m});
+  if (!fused) fused = detail::from_host<T>(ctx, Shape{1, n, m}, prompt.fused_.values());
   // The small heads work on (n + 1) rows per image; pieces keep that bounded too.
   const std::size_t piece = static_cast<std::size_t>(std::max<std::int64_t>(1, 4096 / (n + 1))) * width;
   std::vector<Prediction> predictions;
@@ -353,11 +382,13 @@ std::vector<Prediction> Model<T>::score_features(Context& ctx, std::span<const f
   for (std::size_t begin = 0; begin < image_features.size(); begin += piece) {
     const auto part = image_features.subspan(begin, std::min(piece, image_features.size() - begin));
     const auto count = static_cast<std::int64_t>(part.size() / width);
-    const Tensor<T> logit = logits(ctx, detail::from_floats<T>(ctx, Shape{count, m}, part), expand(ctx, fused, 0, count));
+    const ArenaScope arena(ctx, {identity_.get(), 1, count, n});
+    const Tensor<T> logit = logits(ctx, detail::from_host<T>(ctx, Shape{count, m}, part), expand(ctx, fused, 0, count));
     const Tensor<T> unit = sigmoid(ctx, logit);
-    for (std::size_t i = 0; i < static_cast<std::size_t>(count); ++i)
-      predictions.push_back({prompt.data().scale.from_unit(static_cast<float>(unit.values()[i])),
-                             static_cast<float>(logit.values()[i])});
+    const std::size_t first = predictions.size();
+    predictions.resize(first + static_cast<std::size_t>(count));
+    detail::each_on_host(unit, [&](std::size_t i, float p) { predictions[first + i].score = prompt.data().scale.from_unit(p); });
+    detail::each_on_host(logit, [&](std::size_t i, float x) { predictions[first + i].logit = x; });
   }
   return predictions;
 }
@@ -416,11 +447,23 @@ void Model<T>::count_training_batch() {
   visit(count);
 }
 
+namespace detail {
+/// Appends the entry of a tensor of type T, or of the type that a Model<bfloat16> keeps its norms in.
+template <class T, class Entry, class U>
+void add_entry(std::vector<Entry>& list, Entry entry, const Tensor<U>& value) {
+  if constexpr (std::is_same_v<U, T>)
+    entry.value = value;
+  else
+    entry.wide = value;
+  list.push_back(std::move(entry));
+}
+}  // namespace detail
+
 template <class T>
 std::vector<typename Model<T>::NamedParameter> Model<T>::parameters() {
   std::vector<NamedParameter> list;
-  detail::StateLister lister{[&](const std::string& name, Tensor<T>& value, const Shape&, bool trainable) {
-                               if (trainable) list.push_back({name, value});
+  detail::StateLister lister{[&](const std::string& name, auto& value, const Shape&, bool trainable) {
+                               if (trainable) detail::add_entry<T>(list, {name, {}}, value);
                              },
                              [](const std::string&, std::int64_t&) {}};
   visit(lister);
@@ -430,8 +473,8 @@ std::vector<typename Model<T>::NamedParameter> Model<T>::parameters() {
 template <class T>
 std::vector<typename Model<T>::StateEntry> Model<T>::state() const {
   std::vector<StateEntry> list;
-  detail::StateLister lister{[&](const std::string& name, Tensor<T>& value, const Shape& shape, bool) {
-                               list.push_back({name, shape, value, 0});
+  detail::StateLister lister{[&](const std::string& name, auto& value, const Shape& shape, bool) {
+                               detail::add_entry<T>(list, {name, shape, {}, 0}, value);
                              },
                              [&](const std::string& name, std::int64_t& value) { list.push_back({name, Shape{}, {}, value}); }};
   const_cast<Model*>(this)->visit(lister);  // the lister only reads
@@ -448,11 +491,14 @@ void Model<T>::save(const std::string& path, DType dtype, std::map<std::string, 
     tensor.shape = entry.shape;
     const auto count = static_cast<std::size_t>(entry.shape.numel());
     // Running statistics span many magnitudes and weigh nothing: they keep full precision.
-    tensor.dtype = !entry.value ? DType::i64 : entry.name.find(".running_") != std::string::npos ? DType::f32 : dtype;
+    tensor.dtype = !entry.value && !entry.wide ? DType::i64 : entry.name.find(".running_") != std::string::npos ? DType::f32 : dtype;
     tensor.bytes = count * dtype_size(tensor.dtype);
     const auto bytes = std::make_shared<std::vector<std::byte>>(tensor.bytes);
+    const auto write = [&](const auto& numbers) { encode(tensor.dtype, numbers.data(), count, bytes->data()); };
     if (entry.value)
-      encode(tensor.dtype, entry.value.data(), count, bytes->data());
+      detail::with_host_numbers(entry.value, write);
+    else if (entry.wide)
+      detail::with_host_numbers(entry.wide, write);
     else
       std::memcpy(bytes->data(), &entry.counter, sizeof entry.counter);
     tensor.data = bytes->data();

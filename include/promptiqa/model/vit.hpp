@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include <promptiqa/core/tensor_list.hpp>
 #include <promptiqa/model/config.hpp>
 #include <promptiqa/model/pass.hpp>
 #include <promptiqa/nn/transformer_block.hpp>
@@ -95,7 +96,7 @@ struct Vit {
   }
 
   /// image (B, 3, S, S) in [-1, 1] -> one (B, T, D) per tap.
-  std::vector<Tensor<T>> operator()(Context& ctx, const Tensor<T>& image, const Pass<T>& pass) const {
+  TensorList<T> operator()(Context& ctx, const Tensor<T>& image, const Pass<T>& pass) const {
     const std::int64_t batch = image.dim(0), tokens = config.tokens(), width = config.vit_dim;
     Tensor<T> x;
     if (config.stem == "patch") {
@@ -109,8 +110,7 @@ struct Vit {
     if (config.class_token) x = concat(ctx, {expand(ctx, cls_token, 0, batch), x}, 1);
     x = add(ctx, x, pos_embed);
     pass.note("vit.embed", x);
-    std::vector<Tensor<T>> taps;
-    taps.reserve(config.taps.size());
+    TensorList<T> taps;
     for (std::size_t i = 0; i < blocks.size() && taps.size() < config.taps.size(); ++i) {
       x = repeatable(ctx, pass, [block = &blocks[i], x](Context& c) { return (*block)(c, x); });
       if (config.taps[taps.size()] != static_cast<std::int64_t>(i)) continue;

@@ -7,12 +7,14 @@
 #include <cmath>
 #include <map>
 #include <set>
+#include <span>
 #include <string>
 #include <vector>
 
 #include <promptiqa/core/context.hpp>
 #include <promptiqa/io/dtype.hpp>
 #include <promptiqa/io/named_tensor.hpp>
+#include <promptiqa/model/host_values.hpp>
 
 namespace promptiqa::detail {
 
@@ -91,23 +93,26 @@ class WeightsLoader {
                          source->shape.str());
     if (source->dtype == DType::i64)
       throw WeightsError(file_.path + ": tensor '" + name + "' must be of a floating-point type, got I64");
-    constexpr DType own = sizeof(U) == sizeof(double) ? DType::f64 : DType::f32;
-    if (!writable_ && source->dtype == own && source->is_aligned() && source->owner) {
-      target = Tensor<U>(MemoryPool::foreign(source->data, source->bytes, source->owner), shape);
-    } else {
-      target = ctx_.allocate<U>(shape);
-      decode(source->dtype, source->data, static_cast<std::size_t>(shape.numel()), target.mutable_data());
+    if constexpr (std::is_same_v<U, accumulate_t<U>>) {
+      if (ctx_.device() == Device::cpu) {
+        constexpr DType own = sizeof(U) == sizeof(double) ? DType::f64 : DType::f32;
+        if (!writable_ && source->dtype == own && source->is_aligned() && source->owner) {
+          target = Tensor<U>(MemoryPool::foreign(source->data, source->bytes, source->owner), shape);
+        } else {
+          target = ctx_.allocate<U>(shape);
+          decode(source->dtype, source->data, static_cast<std::size_t>(shape.numel()), target.mutable_data());
+        }
+        check_values(name, target.values());
+        file_.release_pages(*source);
+        return;
+      }
     }
-    const std::int64_t bad = first_not_finite(ctx_, target.data(), target.numel());
-    if (bad >= 0)
-      throw WeightsError(file_.path + ": tensor '" + name + "' has a value that is not finite at element " +
-                         std::to_string(bad));
-    if (name.size() > 12 && name.compare(name.size() - 12, 12, ".running_var") == 0)
-      for (U variance : target.values())
-        if (variance < 0)
-          throw WeightsError(file_.path + ": tensor '" + name + "' is a variance and must not be negative, got " +
-                             std::to_string(variance));
+    using Number = accumulate_t<U>;
+    std::vector<Number> values(static_cast<std::size_t>(shape.numel()));
+    decode(source->dtype, source->data, values.size(), values.data());
     file_.release_pages(*source);
+    check_values(name, std::span<const Number>(values));
+    target = from_host<U>(ctx_, shape, std::span<const Number>(values));
   }
 
   void counter(const std::string& name, std::int64_t& value) {
@@ -132,6 +137,19 @@ class WeightsLoader {
   }
 
  private:
+  template <class Number>
+  void check_values(const std::string& name, std::span<const Number> values) {
+    const std::int64_t bad = first_not_finite(ctx_, values.data(), static_cast<std::int64_t>(values.size()));
+    if (bad >= 0)
+      throw WeightsError(file_.path + ": tensor '" + name + "' has a value that is not finite at element " +
+                         std::to_string(bad));
+    if (name.size() > 12 && name.compare(name.size() - 12, 12, ".running_var") == 0)
+      for (Number variance : values)
+        if (variance < 0)
+          throw WeightsError(file_.path + ": tensor '" + name + "' is a variance and must not be negative, got " +
+                             std::to_string(variance));
+  }
+
   Context& ctx_;
   const TensorFile& file_;
   bool writable_;
@@ -160,14 +178,14 @@ class WeightsInitialiser {
     } else if (ends_with("pos_embed") || ends_with("cls_token")) {
       normal(name, target, shape, 0.02);
     } else if (!trainable || ends_with("gamma")) {
-      target = ctx_.full<U>(shape, ends_with("running_var") ? U(1) : U(0));
+      target = ctx_.full<U>(shape, rounded_to<U>(ends_with("running_var") ? 1.0 : 0.0));
     } else if (ends_with("weight")) {  // of a norm; its bias follows
-      target = ctx_.full<U>(shape, U(1));
+      target = ctx_.full<U>(shape, rounded_to<U>(1.0));
       fan_in_ = 0;
     } else if (fan_in_ > 0) {
       uniform(name, target, shape);
     } else {
-      target = ctx_.full<U>(shape, U(0));
+      target = ctx_.zeros<U>(shape);
     }
   }
 
@@ -185,21 +203,24 @@ class WeightsInitialiser {
   void uniform(const std::string& name, Tensor<U>& target, const Shape& shape) {
     const double bound = 1.0 / std::sqrt(static_cast<double>(fan_in_));
     const std::uint64_t stream = key(name);
-    target = ctx_.allocate<U>(shape);
-    for (std::int64_t i = 0; i < target.numel(); ++i)
-      target.mutable_data()[i] = static_cast<U>(bound * (2 * counter_uniform(stream, static_cast<std::uint64_t>(i)) - 1));
+    target = made<U>(shape, [&](std::uint64_t i) { return bound * (2 * counter_uniform(stream, i) - 1); });
   }
 
   template <class U>
   void normal(const std::string& name, Tensor<U>& target, const Shape& shape, double deviation) {
     const std::uint64_t stream = key(name);
-    target = ctx_.allocate<U>(shape);
-    for (std::int64_t i = 0; i < target.numel(); ++i) {
-      const auto j = 2 * static_cast<std::uint64_t>(i);
-      const double radius = std::sqrt(-2 * std::log(1 - counter_uniform(stream, j)));
-      target.mutable_data()[i] =
-          static_cast<U>(deviation * radius * std::cos(6.283185307179586 * counter_uniform(stream, j + 1)));
-    }
+    target = made<U>(shape, [&](std::uint64_t i) {
+      const double radius = std::sqrt(-2 * std::log(1 - counter_uniform(stream, 2 * i)));
+      return deviation * radius * std::cos(6.283185307179586 * counter_uniform(stream, 2 * i + 1));
+    });
+  }
+
+  /// A tensor of each(0), each(1), ...
+  template <class U, class Each>
+  Tensor<U> made(const Shape& shape, Each each) {
+    std::vector<U> values(static_cast<std::size_t>(shape.numel()));
+    for (std::size_t i = 0; i < values.size(); ++i) values[i] = rounded_to<U>(each(i));
+    return ctx_.from<U>(shape, std::span<const U>(values));
   }
 
   Context& ctx_;

@@ -95,10 +95,11 @@ struct Linear {
     return y;
   }
 
-  /// From now on products with ctx's kernels use a packed copy, made when the first of them is computed.
+  /// From now on products with ctx's kernels use a packed copy, made when the first of them is computed. On a device
+  /// they go on reading the plain weight, which is as fast there.
   void pack(Context& ctx, const WeightReleased& released) {
     streamed = nullptr;
-    packed = std::make_shared<const LazyPacked<T>>(ctx, weight, released);
+    packed = ctx.device() == Device::cpu ? std::make_shared<const LazyPacked<T>>(ctx, weight, released) : nullptr;
   }
   /// No packed copy: each product reads the plain weight, whose pages are dropped again. Slower and small; for layers
   /// that are used a few times. Dropping pages that another thread reads only makes it read the file again.
@@ -106,14 +107,17 @@ struct Linear {
     packed = nullptr;
     streamed = released;
   }
-  /// Packs at once and drops the plain weight: for layers that exist for inference only.
+  /// Packs at once and drops the plain weight: for layers that exist for inference only. On a device it is kept instead.
   void keep_only_packed(Context& ctx) {
     pack(ctx, nullptr);
+    if (!packed) return;
     packed->get();
     weight = Tensor<T>();
   }
   /// True when products with ctx's kernels use a packed copy.
   bool has_packed(const Context& ctx) const { return packed && packed->fits(ctx); }
+  /// True when this layer, of which one form only may have been kept, can compute in ctx.
+  bool ready_for(const Context& ctx) const { return has_packed(ctx) || (weight && weight.device() == ctx.device()); }
   void release(const WeightReleased& released) const {
     if (released && weight) released(weight.data(), static_cast<std::size_t>(weight.numel()) * sizeof(T));
   }
@@ -217,11 +221,13 @@ struct ConvNormRelu {
     return relu(ctx, residual ? add(ctx, *residual, y) : y);
   }
 
-  /// From now on inference with ctx's kernels uses the folded convolution, made when it is first used.
+  /// From now on inference with ctx's kernels uses the folded convolution, made when it is first used, or on a device
+  /// at once: later, another stream could read it before it is there.
   void pack(Context& ctx) {
     layout_ = ctx.kernels<T>().packed_layout;
     folded_ = std::make_shared<const MadeOnce<Folded>>(
-        [ctx = Context(ctx), conv = conv, norm = norm]() mutable { return fold(ctx, conv, norm); });
+        [own = Context(ctx), conv = conv, norm = norm]() mutable { return fold(own, conv, norm); });
+    if (ctx.device() != Device::cpu) folded_->get();
   }
   void unpack() { folded_ = nullptr; }
 

@@ -1,0 +1,105 @@
+// Training on the emulated device: whole steps of the Trainer - dropout, batch statistics, clipping, Adam, averaged
+// weights, checkpoint - against the CPU's.
+// Surprising choice: Adam's eps is 1e-3 here. With 1e-8 a gradient of pure rounding noise moves its weight by the whole
+// learning rate, in a direction that no two orders of summation agree on.
+#include <algorithm>
+#include <string>
+#include <vector>
+
+#include "emulated.hpp"
+#include "train/training_fixture.hpp"
+
+using namespace promptiqa_test;
+
+namespace {
+
+constexpr double learning_rate = 1e-3;
+
+TrainerOptions small_options() {
+  TrainerOptions options = tiny_options();
+  options.groups = 1;
+  options.sampler.group_size = 3;
+  options.sampler.requirements = 2;
+  options.schedule = {learning_rate, 0, 0.0};
+  options.optimizer.eps = 1e-3;
+  options.clip_norm = 0.5;
+  options.average_decay = 0.5;
+  return options;
+}
+
+ModelConfig dropping_config() {
+  ModelConfig config = tiny_config();
+  config.drop = 0.2;
+  config.vit_depth = 1, config.taps = {0}, config.num_mals = 1;
+  return config;
+}
+
+struct Run {
+  Context& ctx;
+  Trainer trainer;
+  Run(Context& c, const Workshop& shop, const TrainerOptions& options)
+      : ctx(c),
+        trainer(c, Model<float>::create(c, dropping_config(), 5),
+                {scored_set(shop.file("a"), 12)}, options) {}
+};
+
+void check_near(double a, double b, double allowed) {
+  INFO(a << " and " << b);
+  CHECK(std::abs(a - b) <= allowed);  // false for a NaN
+}
+
+// Losses are means of numbers below 3, gradients sums over some thousand products: a relative error of 1e-5 is a hundred
+// roundings, which is what the golden gradients show (tests/golden.hpp).
+void check_step(const StepReport& a, const StepReport& b) {
+  check_near(a.prompt_loss, b.prompt_loss, 1e-5);
+  check_near(a.auxiliary_loss, b.auxiliary_loss, 1e-4);
+  check_near(a.gradient_norm, b.gradient_norm, 1e-4 * b.gradient_norm);
+  CHECK(a.learning_rate == b.learning_rate);
+}
+
+}  // namespace
+
+TEST_CASE("steps of training on the emulated device are the CPU's", "[cuda]") {
+  const Workshop shop;
+  Context cpu = Context::cpu(1);
+  const TrainerOptions options = small_options();
+  Run ours(emulated(), shop, options), theirs(cpu, shop, options);
+  CHECK(largest_difference(state_values(ours.trainer.model()), state_values(theirs.trainer.model())) == 0);
+  const std::vector<float> before = state_values(theirs.trainer.model());
+
+  StepReport first = ours.trainer.step();
+  CHECK(first.gradient_norm > options.clip_norm);  // clipping is at work
+  check_step(first, theirs.trainer.step());
+  check_step(ours.trainer.step(), theirs.trainer.step());
+  // A gradient off by d moves a weight by learning rate * d / eps: 1e-5 of clipped gradients (at most 0.5) over 1e-3 is
+  // 0.005 of a step; running statistics are of activations of about 1, with a weight of 0.1.
+  const double allowed = 2 * 0.01 * learning_rate;
+  const std::vector<float> after = state_values(ours.trainer.model());
+  CHECK(largest_difference(before, after) > 0.5 * learning_rate);
+  CHECK(largest_difference(after, state_values(theirs.trainer.model())) <= allowed);
+  CHECK(largest_difference(state_values(ours.trainer.averaged_model()), state_values(theirs.trainer.averaged_model())) <=
+        allowed);
+
+  // A run that began on the device goes on on the CPU, and the other way round.
+  ours.trainer.save_checkpoint(shop.file("ours"));
+  theirs.trainer.save_checkpoint(shop.file("theirs"));
+  Run on_cpu(cpu, shop, options), on_device(emulated(), shop, options);
+  on_cpu.trainer.load_checkpoint(shop.file("ours"));
+  on_device.trainer.load_checkpoint(shop.file("theirs"));
+  CHECK(largest_difference(state_values(on_cpu.trainer.model()), after) == 0);
+  CHECK(largest_difference(state_values(on_device.trainer.model()), state_values(theirs.trainer.model())) == 0);
+  const StepReport third = theirs.trainer.step();
+  check_step(on_device.trainer.step(), third);
+  check_step(on_cpu.trainer.step(), third);
+}
+
+TEST_CASE("recomputing blocks on the emulated device gives the same gradients, dropout included", "[cuda]") {
+  const Workshop shop;
+  TrainerOptions options = small_options();
+  Run kept(emulated(), shop, options);
+  options.recompute = true;
+  Run again(emulated(), shop, options);
+  const StepReport a = kept.trainer.step(), b = again.trainer.step();
+  CHECK(a.prompt_loss == b.prompt_loss);
+  check_near(a.gradient_norm, b.gradient_norm, 1e-5 * a.gradient_norm);
+}
