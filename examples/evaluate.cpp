@@ -12,9 +12,8 @@
 
 #include <promptiqa/data/dataset.hpp>
 #include <promptiqa/data/split.hpp>
-#include <promptiqa/model.hpp>
-#include <promptiqa/prompt/prompt_file.hpp>
 
+#include "common/any_model.hpp"
 #include "common/data_files.hpp"
 #include "common/evaluation_options.hpp"
 #include "common/evaluation_report.hpp"
@@ -81,8 +80,8 @@ std::vector<Measured> read_data(const EvaluateOptions& options) {
     Dataset& data = measured.data;
     for (const std::string& notice : data.notices) note(options, notice);
     if (data.short_side > 0)
-      note(options, source.text + ": pictures are resized for the model directly, not by way of a shorter side of " +
-                        std::to_string(data.short_side) + " pixels");
+      note(options, source.text + ": pictures are first resized to a shorter side of " + std::to_string(data.short_side) +
+                        " pixels, as the paper does");
     const std::string name = data.name;
     for (int copy = 2; !names.insert(data.name).second; ++copy) data.name = name + " (" + std::to_string(copy) + ")";
     add_splits(measured, options);
@@ -101,11 +100,11 @@ std::vector<FailedImage> failed_images(const std::vector<Measured>& measured, co
 
 // ---- the run ------------------------------------------------------------------------------------------------------
 
-Plan make_plan(promptiqa::Context& ctx, const promptiqa::Model<float>& model, const EvaluateOptions& options) {
+Plan make_plan(promptiqa::Context& ctx, const AnyModel& model, const EvaluateOptions& options) {
   Plan plan{options.sampling, options.prompts,    options.prompt_sizes,    options.repeats,
             options.seed,     options.attributes, options.near_duplicates, std::nullopt};
   if (!options.prompt_file.empty()) {
-    plan.prompt = promptiqa::load_prompt(ctx, model, options.prompt_file);
+    plan.prompt = model.load_prompt(ctx, options.prompt_file);
     plan.samplings = {"file"};
     plan.sizes = {static_cast<std::size_t>(plan.prompt->size())};
   }
@@ -147,13 +146,14 @@ int run(const EvaluateOptions& options) {
   const std::vector<Measured> measured = read_data(options);
 
   std::string notice;
-  const promptiqa::CpuBackend backend = promptiqa::cpu_backend(precision_named(options.precision), &notice);
+  promptiqa::Context ctx = make_context(options.device, options.precision, options.threads, &notice);
   if (!notice.empty()) note(options, notice);
-  const std::string precision = notice.empty() ? options.precision : "fp32";
-  promptiqa::Context ctx = promptiqa::Context::cpu(options.threads, backend);
+  // A GPU's bf16 rounds more than the CPU's: features of one are not the other's.
+  const std::string computed = notice.empty() ? options.precision : "fp32";
+  const std::string precision = is_cuda(options.device) && computed != "fp32" ? "cuda " + computed : computed;
   const std::string weights =
       options.weights.empty() ? find_data_file("promptiqa-compact.safetensors", "--weights") : options.weights;
-  const auto model = promptiqa::Model<float>::load(ctx, weights);
+  const AnyModel model = AnyModel::load(ctx, weights, options.precision);
 
   FeatureCache cache(options.features,
                      {model.weights_id(), model.preprocessing(), precision, model.config().prompt_dim});

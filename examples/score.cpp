@@ -12,10 +12,10 @@
 #include <vector>
 
 #include <promptiqa/io/safetensors.hpp>
-#include <promptiqa/model.hpp>
 #include <promptiqa/prompt/prompt_file.hpp>
 #include <promptiqa/prompt/sampling.hpp>
 
+#include "common/any_model.hpp"
 #include "common/data_files.hpp"
 #include "common/image_stream.hpp"
 #include "common/program.hpp"
@@ -28,7 +28,7 @@
 namespace {
 
 using namespace examples;
-using Model = promptiqa::Model<float>;
+using Model = AnyModel;
 using promptiqa::Context;
 using promptiqa::Prompt;
 using promptiqa::PromptData;
@@ -108,7 +108,7 @@ Prompt make_prompt(Context& ctx, const Model& model, const ScoreOptions& options
     source = options.prompt_file.empty() ? find_data_file("prompts/general.safetensors", "--prompt or --prompt-file")
                                          : options.prompt_file;
     try {
-      prompt = promptiqa::load_prompt(ctx, model, source);
+      prompt = model.load_prompt(ctx, source);
     } catch (const promptiqa::PromptError& error) {
       if (!options.prompt_file.empty() || options.weights.empty()) throw;
       throw promptiqa::PromptError(std::string(error.what()) +
@@ -232,12 +232,11 @@ int run(const ScoreOptions& options) {
   check_writable(options.save_prompt);
 
   std::string notice;
-  const promptiqa::CpuBackend backend = promptiqa::cpu_backend(precision_named(options.precision), &notice);
-  Context ctx = Context::cpu(options.threads, backend);
+  Context ctx = make_context(options.device, options.precision, options.threads, &notice);
   if (!notice.empty() && !options.quiet) std::fprintf(stderr, "score: %s\n", notice.c_str());
   const std::string weights =
       options.weights.empty() ? find_data_file("promptiqa-compact.safetensors", "--weights") : options.weights;
-  const Model model = Model::load(ctx, weights);
+  const Model model = Model::load(ctx, weights, options.precision);
   std::string prompt_source;
   const Prompt prompt = make_prompt(ctx, model, options, prompt_source);
   if (!options.save_prompt.empty()) promptiqa::save_prompt(options.save_prompt, prompt);

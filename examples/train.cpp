@@ -14,6 +14,7 @@
 #include <promptiqa/train.hpp>
 #include <promptiqa/train/mpi_communicator.hpp>
 
+#include "common/device.hpp"
 #include "common/number.hpp"
 #include "common/program.hpp"
 #include "common/training_curve.hpp"
@@ -83,8 +84,7 @@ int run(TrainingOptions& options, promptiqa::Communicator& ranks) {
     throw promptiqa::FileError(options.checkpoint +
                                ": a checkpoint is there already; --resume continues its run, --restart replaces it");
   std::string notice;
-  const auto precision = options.precision == "bf16" ? promptiqa::Precision::bf16 : promptiqa::Precision::fp32;
-  Context ctx = Context::cpu(options.threads, promptiqa::cpu_backend(precision, &notice));
+  Context ctx = make_context(options.device, options.precision, options.threads, &notice);
   if (!notice.empty()) note(options, notice);
   Model model = initial_model(ctx, options);
   // Rank 0 makes the caches, the others find them.

@@ -3,6 +3,7 @@
 // runtime.
 #include <promptiqa/core/error.hpp>
 #include <promptiqa/cuda.hpp>
+#include "blas.hpp"
 #include "device_pool.hpp"
 #include "kernel_table.hpp"
 #include "runtime.hpp"
@@ -16,7 +17,7 @@ std::vector<std::string> cuda_devices() {
   return names;
 }
 
-Context make_cuda_context(int ordinal, std::shared_ptr<ThreadPool> pool) {
+Context make_cuda_context(int ordinal, std::shared_ptr<ThreadPool> pool, const CudaOptions& options) {
   const int count = cuda::device_count();
   if (ordinal < 0 || ordinal >= count)
     throw CudaError("cuda: expected a device below " + std::to_string(count) + ", got " + std::to_string(ordinal) +
@@ -30,7 +31,9 @@ Context make_cuda_context(int ordinal, std::shared_ptr<ThreadPool> pool) {
   parts.float_kernels = &cuda::kernel_table<float>();
   parts.double_kernels = &cuda::kernel_table<double>();
   parts.bfloat16_kernels = &cuda::kernel_table<bfloat16>();
-  return Context::on_device(std::move(parts), std::move(pool));
+  Context ctx = Context::on_device(std::move(parts), std::move(pool));
+  if (options.allow_tf32) cuda::allow_tf32(cuda::Op("make_cuda_context", ctx.kernel_context()), true);
+  return ctx;
 }
 
 void synchronize(const Context& ctx) {

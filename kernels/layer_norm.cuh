@@ -68,29 +68,37 @@ __global__ void __launch_bounds__(32 * rows_per_block)
   for (std::int64_t row = std::int64_t{blockIdx.x} * rows_per_block + threadIdx.y; row < args.rows;
        row += std::int64_t{gridDim.x} * rows_per_block) {
     const A mean = args.mean[row], rstd = args.rstd[row];
-    R xhat, g;
-    xhat.load(args.x + row * columns, columns);
-    g.load(args.dy + row * columns, columns);
+    // As stored, which in bfloat16 takes half the registers, unless zeros are mixed in.
+#if PROMPTIQA_EMULATED
+    Vector<T, Width> x[Vectors] = {}, dy[Vectors] = {};  // g++ does not see that only what was written is read
+#else
+    Vector<T, Width> x[Vectors], dy[Vectors];
+#endif
     A sum = 0, dot = 0;
     R::for_each_vector(columns, [&](int vector, int column) {
+      x[vector] = load_vector<Width>(args.x + row * columns + column);
+      dy[vector] = load_vector<Width>(args.dy + row * columns + column);
       for (int i = 0; i < Width; ++i) {
-        const A h = (xhat.values[vector][i] - mean) * rstd, dy = g.values[vector][i], scaled = dy * args.weight[column + i];
-        dweight.values[vector][i] += dy * h;
-        dbias.values[vector][i] += dy;
-        xhat.values[vector][i] = h;
-        g.values[vector][i] = scaled;
-        sum += scaled;
-        dot += scaled * h;
+        const A xhat = (widen(x[vector].values[i]) - mean) * rstd, d = widen(dy[vector].values[i]);
+        const A g = d * args.weight[column + i];
+        dweight.values[vector][i] += d * xhat;
+        dbias.values[vector][i] += d;
+        sum += g;
+        dot += g * xhat;
       }
     });
     if (!args.dx) continue;
     sum = warp_sum(sum) / static_cast<A>(columns);
     dot = warp_sum(dot) / static_cast<A>(columns);
-    R::for_each_vector(columns, [&](int vector, int) {
-      for (int i = 0; i < Width; ++i)
-        g.values[vector][i] = (g.values[vector][i] - sum - xhat.values[vector][i] * dot) * rstd;
+    R::for_each_vector(columns, [&](int vector, int column) {
+      Vector<T, Width> dx;
+      for (int i = 0; i < Width; ++i) {
+        const A xhat = (widen(x[vector].values[i]) - mean) * rstd;
+        const A g = widen(dy[vector].values[i]) * args.weight[column + i];
+        dx.values[i] = narrow<T>((g - sum - xhat * dot) * rstd);
+      }
+      store_vector<Width>(args.dx + row * columns + column, dx);
     });
-    g.store(args.dx + row * columns, columns);
   }
   if (!partial) return;
   // One warp after the other adds its sums: a fixed order.

@@ -1,6 +1,6 @@
 // Pictures of any size to the model's input: bicubic resize, rounding to 8 bits, normalisation.
-// Surprising choice: every product and sum is rounded by itself, never fused, because the result must have the bits that
-// the CPU computes: a fused multiply-add moves values that lie between two levels.
+// Surprising choice: every product and sum is rounded by itself, never fused, because the result must have the bits
+// that the CPU computes: a fused multiply-add moves values that lie between two levels.
 #pragma once
 
 #include "portability.cuh"

@@ -36,10 +36,10 @@ void check(cudaError_t code, const char* call, const char* op) {
 /// Throws for a call that a graph cannot hold.
 void refuse_in_capture(const Queue& queue, const char* call) {
   if (queue.capture)
-    throw CudaError(std::string("graph: ") + call + " while launches are captured: run the same work before, until it needs no "
+    throw CudaError(std::string("graph: ") + call +
+                    " while launches are captured: run the same work before, until it needs no "
                     "more of this");
 }
-
 
 }  // namespace
 
@@ -89,8 +89,8 @@ void* allocate(const Queue& queue, std::size_t bytes) {
   refuse_in_capture(queue, "memory is asked for");
   void* data = nullptr;
   check(cudaSetDevice(queue.ordinal), "cudaSetDevice", "memory");
-  check(cudaMallocAsync(&data, bytes, stream_of(queue)), ("cudaMallocAsync of " + std::to_string(bytes) + " bytes").c_str(),
-        "memory");
+  check(cudaMallocAsync(&data, bytes, stream_of(queue)),
+        ("cudaMallocAsync of " + std::to_string(bytes) + " bytes").c_str(), "memory");
   return data;
 }
 
@@ -116,7 +116,8 @@ void copy_to_host(const Queue& queue, void* to, const void* from, std::size_t by
   if (bytes == 0) return;
   refuse_in_capture(queue, "a result is copied to the host");
   check(cudaSetDevice(queue.ordinal), "cudaSetDevice", "copy to the host");
-  check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, stream_of(queue)), "cudaMemcpyAsync", "copy to the host");
+  check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, stream_of(queue)), "cudaMemcpyAsync",
+        "copy to the host");
   check(cudaStreamSynchronize(stream_of(queue)), "cudaStreamSynchronize", "copy to the host");
 }
 
@@ -185,11 +186,13 @@ Op::Op(const char* op_name, const KernelContext& kc)
   check(cudaSetDevice(queue.ordinal), "cudaSetDevice", name);
 }
 
-void launch_kernel(const void* kernel, dim3 grid, dim3 block, std::size_t shared_bytes, const Op& op, void** arguments) {
+void launch_kernel(const void* kernel, dim3 grid, dim3 block, std::size_t shared_bytes, const Op& op,
+                   void** arguments) {
   if (shared_bytes > (std::size_t{48} << 10))
     check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared_bytes)),
           "cudaFuncSetAttribute", op.name);
-  check(cudaLaunchKernel(kernel, grid, block, arguments, shared_bytes, stream_of(op.queue)), "cudaLaunchKernel", op.name);
+  check(cudaLaunchKernel(kernel, grid, block, arguments, shared_bytes, stream_of(op.queue)), "cudaLaunchKernel",
+        op.name);
 }
 
 }  // namespace promptiqa::cuda

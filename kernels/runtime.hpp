@@ -16,8 +16,8 @@ struct Capture;
 /// A stream of a device: everything a Context does there happens in this order.
 struct Queue {
   int ordinal = 0;
-  void* stream = nullptr;  // cudaStream_t
-  void* blas = nullptr;    // handle of the matrix products' library, made at the first one
+  void* stream = nullptr;      // cudaStream_t
+  void* blas = nullptr;        // handle of the matrix products' library, made at the first one
   Capture* capture = nullptr;  // while launches are noted for a graph instead of done
 };
 

@@ -43,7 +43,8 @@ Tolerance<T> tolerance(const File& file) {
 
 // Compares each traced tensor with "out.<pass>.<name>"; returns how many golden tensors of the pass were met.
 template <class T>
-std::size_t compare_trace(Context& ctx, const TensorFile& file, const std::string& pass, const Trace<T>& trace, double tolerance) {
+std::size_t compare_trace(Context& ctx, const TensorFile& file, const std::string& pass, const Trace<T>& trace,
+                          double tolerance) {
   std::size_t met = 0;
   for (const auto& entry : trace) {
     const std::string name = "out." + pass + "." + entry.first;
@@ -100,7 +101,8 @@ void check_training(Context& ctx, const File& which) {
     }
     ++gradients;
   }
-  std::nth_element(deviations.begin(), deviations.begin() + static_cast<std::ptrdiff_t>(deviations.size() / 2), deviations.end());
+  std::nth_element(deviations.begin(), deviations.begin() + static_cast<std::ptrdiff_t>(deviations.size() / 2),
+                   deviations.end());
   CHECK(deviations[deviations.size() / 2] <= allowed.gradient_median);
   CHECK(gradients == count_prefix(file, "grad."));
 

@@ -14,8 +14,8 @@
 #include <vector>
 
 #include <promptiqa/metrics/attributes.hpp>
-#include <promptiqa/model.hpp>
 
+#include "any_model.hpp"
 #include "evaluation_cache.hpp"
 #include "evaluation_hash.hpp"
 #include "image_stream.hpp"
@@ -60,23 +60,24 @@ class PictureStore {
   };
 
   /// All four must outlive the store.
-  PictureStore(promptiqa::Context& ctx, const promptiqa::Model<float>& model, FeatureCache& cache, Options options)
+  PictureStore(promptiqa::Context& ctx, const AnyModel& model, FeatureCache& cache, Options options)
       : ctx_(ctx), model_(model), cache_(cache), options_(options) {}
 
-  /// Makes what is wanted of these files known; files that fail get an error. Throws Interrupted.
-  void load(const std::vector<std::string>& files, const Wanted& wanted) {
+  /// Makes what is wanted of these files known; files that fail get an error. short_side: see Dataset; features made by
+  /// way of it are not kept for the next run. Throws Interrupted.
+  void load(const std::vector<std::string>& files, int short_side, const Wanted& wanted) {
     std::vector<ImageFile> missing;
     std::vector<FileStamp> stamps;
     for (const std::string& file : files) {
       Picture& picture = pictures_[file];
       if (!picture.error.empty()) continue;
-      if (wanted.features && picture.features.empty())
+      if (wanted.features && picture.features.empty() && short_side == 0)
         if (const std::vector<float>* kept = cache_.find(file)) picture.features = *kept;
       if ((!wanted.features || !picture.features.empty()) && (!wanted.attributes || picture.attributes) &&
           (!wanted.hash || picture.hash))
         continue;
       if (!requested_.insert(file).second) continue;  // named twice
-      missing.push_back({file, {}});
+      missing.push_back({file, {}, short_side});
       stamps.push_back(file_stamp(file).value_or(FileStamp{}));
     }
     requested_.clear();
@@ -153,12 +154,12 @@ class PictureStore {
         continue;
       }
       picture.features.assign(begin, begin + width);
-      cache_.insert(path, stamps[usable[k]], picture.features);
+      if (files[usable[k]].short_side == 0) cache_.insert(path, stamps[usable[k]], picture.features);
     }
   }
 
   promptiqa::Context& ctx_;
-  const promptiqa::Model<float>& model_;
+  const AnyModel& model_;
   FeatureCache& cache_;
   Options options_;
   std::map<std::string, Picture> pictures_;

@@ -205,7 +205,7 @@ inline int parse_evaluate_options(int argc, char** argv, EvaluateOptions& option
         throw CLI::ValidationError("--prompt-file", "excludes --sampling and --prompt-size");
     }
     if (options.json == "-" && options.csv == "-") throw CLI::ValidationError("--json - and --csv -", "choose one");
-    if (!(options.max_megapixels > 0)) throw CLI::ValidationError("--max-pixels", "must be above 0");
+    check_run_limits(options);
     std::vector<std::string> outputs;
     for (const std::string& name : {options.json, options.csv, options.scores, options.features})
       if (!name.empty() && name != "-") outputs.push_back(name);

@@ -72,7 +72,7 @@ class Evaluation {
   using OnScore = std::function<void(const Setting&, const Draw&, const ScoredImage&)>;
 
   /// The references must outlive the evaluation.
-  Evaluation(promptiqa::Context& ctx, const promptiqa::Model<float>& model, PictureStore& store, Plan plan,
+  Evaluation(promptiqa::Context& ctx, const AnyModel& model, PictureStore& store, Plan plan,
              OnScore on_score)
       : ctx_(ctx), model_(model), store_(store), plan_(std::move(plan)), on_score_(std::move(on_score)) {}
 
@@ -112,7 +112,7 @@ class Evaluation {
   void load(const Part& part, const std::vector<std::size_t>& rows, PictureStore::Wanted wanted) {
     std::vector<std::string> files;
     for (std::size_t row : rows) files.push_back(file(part, row));
-    store_.load(files, wanted);
+    store_.load(files, part.data.short_side, wanted);
   }
 
   // Takes out the rows whose image failed.
@@ -289,7 +289,7 @@ class Evaluation {
   }
 
   promptiqa::Context& ctx_;
-  const promptiqa::Model<float>& model_;
+  const AnyModel& model_;
   PictureStore& store_;
   Plan plan_;
   OnScore on_score_;

@@ -15,7 +15,8 @@ namespace examples {
 /// A file to be scored, or a name that cannot be and why.
 struct ImageFile {
   std::string path;
-  std::string error;  // empty: try it
+  std::string error;   // empty: try it
+  int short_side = 0;  // resize first so that the shorter side has this many pixels; 0 = not
 };
 
 namespace detail {

@@ -103,8 +103,9 @@ class ImageStream {
     result.error = file.error;
     if (!file.error.empty()) return result;
     try {
-      const promptiqa::Image photograph = load(file.path);
+      promptiqa::Image photograph = load(file.path);
       const StageTime::Scope resizing(times_.resize);
+      if (file.short_side > 0) photograph = promptiqa::resize_short_side(photograph, file.short_side);
       result.image = promptiqa::resize_cubic(photograph, side_, side_);
     } catch (const std::bad_alloc&) {
       result.error = "image '" + file.path + "': not enough memory to decode it";

@@ -1,4 +1,4 @@
-// The options of every program that puts images through the model: threads, precision, batch, size of an image.
+// The options of every program that puts images through the model: device, threads, precision, batch, size of an image.
 // Surprising choice: none.
 #pragma once
 
@@ -7,41 +7,43 @@
 
 #include <CLI/CLI.hpp>
 
-#include <promptiqa/core/context.hpp>
+#include "device.hpp"
 
 namespace examples {
 
 struct RunLimits {
+  std::string device = "cpu";
   int threads = 0;  // 0: as many as the machine has cores
   std::string precision = "fp32";
   std::size_t batch = 16;
   double max_megapixels = 100;
 };
 
-/// A precision by the name that --precision takes.
-inline promptiqa::Precision precision_named(const std::string& name) {
-  return name == "int8"   ? promptiqa::Precision::int8
-         : name == "bf16" ? promptiqa::Precision::bf16
-                          : promptiqa::Precision::fp32;
-}
-
 /// Adds the options; batch_text says what --batch counts.
 inline void add_run_limits(CLI::App& app, RunLimits& limits, const std::string& batch_text) {
+  add_device_option(app, limits.device, "Limits");
   app.add_option("--threads", limits.threads, "Threads. Default: as many as the machine has cores")
       ->type_name("N")
       ->check(CLI::Range(1, 1024))
       ->group("Limits");
   app.add_option("--precision", limits.precision,
                  "fp32; bf16: matrix products of bfloat16 operands,\nfaster on processors with AVX512_BF16; int8: weights as\n"
-                 "8-bit integers, faster still, with AVX512_VNNI.\nDefault: fp32")
+                 "8-bit integers, faster still, with AVX512_VNNI. On a GPU:\nfp32; tf32: products of operands with 10 "
+                 "fraction bits;\nbf16: everything in bfloat16, sums in float. Default: fp32")
       ->type_name("P")
-      ->check(CLI::IsMember({"fp32", "bf16", "int8"}))
+      ->check(CLI::IsMember({"fp32", "tf32", "bf16", "int8"}))
       ->group("Limits");
   app.add_option("--batch", limits.batch, batch_text)->type_name("N")->check(CLI::Range(1, 4096))->group("Limits");
   app.add_option("--max-pixels", limits.max_megapixels, "Refuse larger images, in megapixels. Default: 100")
       ->type_name("MP")
       ->check(CLI::Range(0.0, 1e6))
       ->group("Limits");
+}
+
+/// Throws CLI::ValidationError for options that each are possible, but not together.
+inline void check_run_limits(const RunLimits& limits) {
+  check_precision(limits.device, limits.precision);
+  if (!(limits.max_megapixels > 0)) throw CLI::ValidationError("--max-pixels", "must be above 0");
 }
 
 }  // namespace examples

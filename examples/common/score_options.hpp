@@ -127,7 +127,7 @@ inline int parse_score_options(int argc, char** argv, ScoreOptions& options) {
       throw CLI::ValidationError("images", "give at least one image or folder");
     if (options.images.empty() && !(options.json + options.csv + options.features).empty())
       throw CLI::ValidationError("images", "there is nothing to write without images");
-    if (!(options.max_megapixels > 0)) throw CLI::ValidationError("--max-pixels", "must be above 0");
+    check_run_limits(options);
     std::vector<std::string> outputs;
     for (const std::string& file : {options.json, options.csv, options.features, options.save_prompt})
       if (!file.empty() && file != "-") outputs.push_back(file);

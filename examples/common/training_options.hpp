@@ -16,6 +16,8 @@
 #include <promptiqa/train/trainer.hpp>
 #include <promptiqa/version.hpp>
 
+#include "device.hpp"
+
 namespace examples {
 
 struct TrainingOptions {
@@ -25,7 +27,7 @@ struct TrainingOptions {
   std::int64_t validation_images = 600, versions = 30;
   bool resume = false, restart = false, quiet = false, shards_given = false;
   int threads = 0;
-  std::string precision = "fp32", dtype = "f16";
+  std::string device = "cpu", precision = "fp32", dtype = "f16";
   promptiqa::TrainerOptions trainer = promptiqa::TrainerOptions::recipe();
 };
 
@@ -176,14 +178,16 @@ inline int parse_training_options(int argc, char** argv, TrainingOptions& option
          "Requirements");
 
   number("--seed", trainer.seed, "Of weights and everything random. Default: 0", "Machine");
+  add_device_option(app, options.device, "Machine");
   app.add_option("--threads", options.threads, "Threads. Default: as many as the machine has cores")
       ->type_name("N")
       ->check(CLI::Range(1, 1024))
       ->group("Machine");
   app.add_option("--precision", options.precision,
-                 "fp32, or bf16: matrix products of bfloat16 operands.\nDefault: fp32")
+                 "fp32; on the CPU bf16: matrix products of bfloat16\noperands; on a GPU tf32: products of operands with "
+                 "10\nfraction bits. Default: fp32")
       ->type_name("P")
-      ->check(CLI::IsMember({"fp32", "bf16"}))
+      ->check(CLI::IsMember({"fp32", "tf32", "bf16"}))
       ->group("Machine");
   app.footer(
       "Examples:\n"
@@ -200,6 +204,9 @@ inline int parse_training_options(int argc, char** argv, TrainingOptions& option
     trainer.optimizer.kind = optimizer == "adam" ? promptiqa::OptimizerKind::adam : promptiqa::OptimizerKind::adamw;
     trainer.sampler.augmentation.scaling =
         scaling == "paper" ? promptiqa::ScalingForm::paper : promptiqa::ScalingForm::released;
+    check_precision(options.device, options.precision);
+    if (is_cuda(options.device) && options.precision == "bf16")
+      throw CLI::ValidationError("--precision bf16", "trains on the CPU only; a GPU trains in fp32 or tf32");
     if (options.data.empty() && options.photos.empty())
       throw CLI::ValidationError("--data or --photos", "there is nothing to train on; give at least one");
     if (options.checkpoint.empty()) options.checkpoint = options.out + ".checkpoint";

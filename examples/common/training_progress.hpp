@@ -37,11 +37,16 @@ class TrainingProgress {
     loss_ += weight * (report.prompt_loss - loss_);
     seconds_ += weight * (report.seconds - seconds_);
     const auto now = Clock::now();
+    if (begun_at_ < 0) {  // what a resumed run did before says nothing about how fast this one is
+      begun_at_ = trainer.progress();
+      begun_ = now;
+    }
     const auto due = terminal_ ? std::chrono::milliseconds(200) : std::chrono::milliseconds(30000);
     if (!wanted_ || (shown_once_ && now - last_ < due && !trainer.finished())) return;
     last_ = now;
     shown_once_ = true;
-    const double done = trainer.progress(), left = done > 0 ? trainer.seconds() * (1 - done) / done : 0;
+    const double done = trainer.progress(), here = done - begun_at_;
+    const double left = here > 0 ? std::chrono::duration<double>(now - begun_).count() * (1 - done) / here : 0;
     const std::string line = "step " + std::to_string(report.step) + "  loss " + rounded_text(loss_, 4) + "  " +
                              rounded_text(static_cast<double>(report.images) / seconds_, 1) + " images/s  " +
                              rounded_text(100 * done, 1) + "%  " + clock_text(left) + " left";
@@ -71,7 +76,8 @@ class TrainingProgress {
   bool wanted_, terminal_, drawn_ = false, shown_once_ = false;
   int mean_steps_ = 0;
   double loss_ = 0, seconds_ = 0;
-  Clock::time_point last_ = Clock::now();
+  double begun_at_ = -1;  // progress at the first step of this process
+  Clock::time_point begun_, last_ = Clock::now();
 };
 
 }  // namespace examples

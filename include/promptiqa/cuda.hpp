@@ -18,10 +18,16 @@ namespace promptiqa {
 /// too old for the library.
 std::vector<std::string> cuda_devices();
 
+struct CudaOptions {
+  /// Products, attention and convolutions of floats may round their operands to TF32 (10 fraction bits; sums stay
+  /// float), which tensor cores multiply several times as fast. From compute capability 8.0 on.
+  bool allow_tf32 = false;
+};
+
 /// A Context whose tensors live on CUDA device `ordinal` and whose ops run there, in a stream of their own. What stays
 /// on the CPU (reading images) uses `pool`, or a fresh one with all cores. Throws CudaError when the driver is missing,
 /// there is no such device, or a later call fails; what() names the CUDA call and the op.
-Context make_cuda_context(int ordinal, std::shared_ptr<ThreadPool> pool = nullptr);
+Context make_cuda_context(int ordinal, std::shared_ptr<ThreadPool> pool = nullptr, const CudaOptions& options = {});
 
 /// Waits until everything asked of a CUDA context has been done; returns at once for another one. Throws CudaError for
 /// a fault of any op before.
@@ -44,8 +50,9 @@ class CudaGraph {
   /// Runs `work` twice, which makes it ready (memory, packed weights, cuBLAS), then captures a third run, which the
   /// device does not do: results hold valid values only after a replay. `work` gets a context of the same device
   /// and stream with memory of its own, which nothing else is given while the graph or a result lives.
-  /// Throws CudaError when ctx is not a CUDA context, or when the third run does what a graph cannot repeat: copying to or from the host, asking for
-  /// memory that the second did not need, waiting. Whatever `work` throws is passed on; nothing is being captured then.
+  /// Throws CudaError when ctx is not a CUDA context, or when the third run does what a graph cannot repeat: copying to
+  /// or from the host, asking for memory that the second did not need, waiting. Whatever `work` throws is passed on;
+  /// nothing is being captured then.
   static CudaGraph capture(Context& ctx, const std::function<void(Context&)>& work);
 
   /// Asks the device to do all of it, after everything that its stream has been asked before. Does not wait.

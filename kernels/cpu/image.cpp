@@ -15,5 +15,6 @@ namespace promptiqa {
 
 template Tensor<float> prepare_images(Context&, std::span<const Image>, int);
 template Tensor<double> prepare_images(Context&, std::span<const Image>, int);
+template Tensor<bfloat16> prepare_images(Context&, std::span<const Image>, int);
 
 }  // namespace promptiqa

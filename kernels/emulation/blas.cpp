@@ -29,11 +29,11 @@ namespace promptiqa::cuda {
 namespace {
 
 template <class T>
-accumulate_t<T> operand(T x) {
+accumulate_t<T> operand(T x, bool tf32) {
   if constexpr (std::is_same_v<T, bfloat16>)
     return to_float(x);
   else if constexpr (std::is_same_v<T, float>)
-    return emulation::traits.tf32 ? emulation::round_to_tf32(x) : x;
+    return tf32 ? emulation::round_to_tf32(x) : x;
   else
     return x;
 }
@@ -55,7 +55,7 @@ A widened(C x) {
 
 /// f(sum, row, column, entry) for every element of the product.
 template <class T, class C, class F>
-void for_each_sum(const MatrixProduct<T, C>& p, F&& f) {
+void for_each_sum(const MatrixProduct<T, C>& p, bool tf32, F&& f) {
   for (std::int64_t entry = 0; entry < p.batch; ++entry) {
     const T* a = p.a + entry * p.stride_a;
     const T* b = p.b + entry * p.stride_b;
@@ -63,8 +63,8 @@ void for_each_sum(const MatrixProduct<T, C>& p, F&& f) {
       for (std::int64_t j = 0; j < p.n; ++j) {
         accumulate_t<T> sum = 0;
         for (std::int64_t k = 0; k < p.k; ++k)
-          sum += operand(p.transpose_a ? a[k * p.lda + i] : a[i * p.lda + k]) *
-                 operand(p.transpose_b ? b[j * p.ldb + k] : b[k * p.ldb + j]);
+          sum += operand(p.transpose_a ? a[k * p.lda + i] : a[i * p.lda + k], tf32) *
+                 operand(p.transpose_b ? b[j * p.ldb + k] : b[k * p.ldb + j], tf32);
         f(sum, i, j, entry);
       }
   }
@@ -72,15 +72,20 @@ void for_each_sum(const MatrixProduct<T, C>& p, F&& f) {
 
 }  // namespace
 
-DeviceTraits device_traits(const Op&) { return emulation::traits; }
-void allow_tf32(const Op&, bool allow) { emulation::traits.tf32 = allow; }
+// A queue that may use TF32 has a handle; there is nothing else to keep in one.
+DeviceTraits device_traits(const Op& op) {
+  DeviceTraits traits = emulation::traits;
+  traits.tf32 = traits.tf32 || op.queue.blas;
+  return traits;
+}
+void allow_tf32(const Op& op, bool allow) { op.queue.blas = allow ? &op.queue : nullptr; }
 void close_blas(Queue& queue) noexcept { queue.blas = nullptr; }
 
 template <class T, class C>
 void matrix_product(const Op& op, const MatrixProduct<T, C>& product) {
   using A = accumulate_t<T>;
-  submit(op.queue, [p = product] {
-    for_each_sum(p, [&](A sum, std::int64_t i, std::int64_t j, std::int64_t entry) {
+  submit(op.queue, [p = product, tf32 = device_traits(op).tf32] {
+    for_each_sum(p, tf32, [&](A sum, std::int64_t i, std::int64_t j, std::int64_t entry) {
       C& c = p.c[entry * p.stride_c + i * p.ldc + j];
       c = rounded<C>(p.beta == 0 ? p.alpha * sum : p.alpha * sum + p.beta * widened<A>(c));
     });
@@ -97,8 +102,8 @@ bool fused_matrix_product(const Op& op, const MatrixProduct<T, T>& product, cons
   using A = accumulate_t<T>;
   if (!emulation::fuses || std::is_same_v<T, double>) return false;
   ++emulation::fused_products;
-  submit(op.queue, [=, p = product] {
-    for_each_sum(p, [&](A sum, std::int64_t i, std::int64_t j, std::int64_t) {
+  submit(op.queue, [=, p = product, tf32 = device_traits(op).tf32] {
+    for_each_sum(p, tf32, [&](A sum, std::int64_t i, std::int64_t j, std::int64_t) {
       A v = p.alpha * sum;
       if (bias) v += widened<A>(bias[j]);
       if (activation == Activation::relu) v = v < 0 ? A(0) : v;

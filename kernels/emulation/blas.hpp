@@ -8,7 +8,7 @@
 
 namespace promptiqa::emulation {
 
-/// The emulated device; at first a Hopper one without TF32.
+/// The emulated device; at first a Hopper one without TF32, which a context may allow itself.
 extern cuda::DeviceTraits traits;
 /// Whether fused_matrix_product has kernels (never for double), and how many it has run.
 extern bool fuses;

@@ -42,7 +42,9 @@ std::string text(Site site) {
   std::string file = site.file;
   return file.substr(file.find_last_of('/') + 1) + ":" + std::to_string(site.line);
 }
-bool same(Site a, Site b) { return a.line == b.line && std::strcmp(a.file, b.file) == 0; }
+// Nearly always the very same literal.
+bool same(const char* a, const char* b) { return a == b || std::strcmp(a, b) == 0; }
+bool same(Site a, Site b) { return a.line == b.line && same(a.file, b.file); }
 
 /// The machine of one OS thread.
 struct Machine {
@@ -117,7 +119,7 @@ bool try_exchange(Machine& m, unsigned self) {
     const Thread& other = m.threads[first + lane];
     if (other.status == Status::ended) continue;
     if (other.status != Status::in_exchange || other.mask != mine.mask || !same(other.site, mine.site) ||
-        std::strcmp(other.what, mine.what) != 0)
+        !same(other.what, mine.what))
       return false;
     participants |= 1u << lane;
   }
@@ -128,7 +130,7 @@ bool try_exchange(Machine& m, unsigned self) {
     other.participants = participants;
     other.status = Status::ready;
   }
-  if (std::strcmp(mine.what, sync_warp) == 0) ++m.warps[first / 32].epoch;
+  if (same(mine.what, sync_warp)) ++m.warps[first / 32].epoch;
   return true;
 }
 
@@ -159,7 +161,7 @@ bool open_barrier(Machine& m) {
   const auto waits_alike = [&](unsigned i, unsigned j) {
     const Thread &a = m.threads[i], &b = m.threads[j];
     return a.status == b.status && same(a.site, b.site) &&
-           (a.status == Status::at_barrier || (a.mask == b.mask && std::strcmp(a.what, b.what) == 0));
+           (a.status == Status::at_barrier || (a.mask == b.mask && same(a.what, b.what)));
   };
   // A lane that others of its warp do not join says most; then the first that waits at the barrier.
   for (unsigned i = 0; i < m.count; ++i) {

@@ -3,7 +3,10 @@
 // address sanitizer guards better than we could.
 #include "device_memory.hpp"
 
+#include <sys/mman.h>
+
 #include <algorithm>
+#include <atomic>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
@@ -37,12 +40,61 @@ bool intact(const unsigned char* data, std::size_t bytes) {
   return std::all_of(data - margin, data, is_canary) && std::all_of(data + bytes, data + bytes + margin, is_canary);
 }
 
+/// Memory that is handed out once, from the front, and that only a DeviceAccess opens.
+struct Region {
+  unsigned char* begin = nullptr;
+  std::size_t used = 0, blocks = 0;
+  bool closes = false;  // in a HostBarred
+};
+constexpr std::size_t region_bytes = std::size_t{4} << 30;  // of addresses; pages come when they are touched
+Region region;
+std::atomic<int> accesses{0};
+
+void protect(int rights) { mprotect(region.begin, region_bytes, rights); }
+bool in_region(const unsigned char* data) {
+  return region.begin && data >= region.begin && data < region.begin + region_bytes;
+}
+void* region_allocate(std::size_t bytes) {
+  if (bytes > region_bytes - region.used) throw std::bad_alloc();
+  region.used += bytes;
+  ++region.blocks;
+  return region.begin + region.used - bytes;
+}
+void give_region_back() {
+  munmap(region.begin, region_bytes);
+  region = Region();
+}
+
 }  // namespace
+
+HostBarred::HostBarred() {
+  if (region.begin) throw EmulationError("HostBarred: blocks of the one before are still in use");
+  void* memory = mmap(nullptr, region_bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (memory == MAP_FAILED) throw std::bad_alloc();
+  region.begin = static_cast<unsigned char*>(memory);
+  region.closes = true;
+}
+HostBarred::~HostBarred() {
+  region.closes = false;
+  if (region.blocks == 0)
+    give_region_back();
+  else
+    protect(PROT_READ | PROT_WRITE);  // until its last block is freed
+}
+
+DeviceAccess::DeviceAccess() {
+  if (accesses++ == 0 && region.closes) protect(PROT_READ | PROT_WRITE);
+}
+DeviceAccess::~DeviceAccess() {
+  if (--accesses == 0 && region.closes) protect(PROT_NONE);
+}
 
 void* device_allocate(std::size_t bytes) {
   if (bytes > SIZE_MAX / 2) throw std::bad_alloc();
+  const DeviceAccess access;
   const std::size_t whole = (bytes + 2 * margin + margin - 1) / margin * margin;
-  auto* memory = static_cast<unsigned char*>(std::aligned_alloc(margin, whole));
+  auto* memory =
+      static_cast<unsigned char*>(region.closes ? region_allocate(whole) : std::aligned_alloc(margin, whole));
   if (!memory) throw std::bad_alloc();
   std::memset(memory, canary, whole);
   std::memset(memory + margin, 0xFF, bytes);
@@ -60,6 +112,7 @@ void device_free(void* data) {
   auto* bytes = static_cast<unsigned char*>(data);
   bool whole = false;
   {
+    const DeviceAccess access;
     const std::lock_guard<std::mutex> lock(blocks().mutex);
     const auto found = blocks().sizes.find(bytes);
     if (found == blocks().sizes.end()) throw EmulationError("device_free: this is no block of the device");
@@ -69,11 +122,15 @@ void device_free(void* data) {
 #endif
     blocks().sizes.erase(found);
   }
-  std::free(bytes - margin);
+  if (!in_region(bytes))
+    std::free(bytes - margin);
+  else if (--region.blocks == 0 && !region.closes)
+    give_region_back();
   if (!whole) throw EmulationError("device_free: something has written around a block");
 }
 
 void check_canaries(const char* op) {
+  const DeviceAccess access;
   const std::lock_guard<std::mutex> lock(blocks().mutex);
   for (const auto& [data, bytes] : blocks().sizes)
     if (!intact(data, bytes))
@@ -87,7 +144,10 @@ void check_access(const void* data, std::size_t bytes, std::size_t alignment, co
   {
     const std::lock_guard<std::mutex> lock(blocks().mutex);
     auto after = blocks().sizes.upper_bound(static_cast<const unsigned char*>(data));
-    if (after == blocks().sizes.begin()) return;
+    if (after == blocks().sizes.begin() || (region.closes && !in_region(static_cast<const unsigned char*>(data)))) {
+      if (region.closes) report(std::string(what) + " of host memory");
+      return;
+    }
     --after;
     size = after->second;
     offset = static_cast<std::size_t>(static_cast<const unsigned char*>(data) - after->first);

@@ -12,6 +12,26 @@ void* device_allocate(std::size_t bytes);
 /// Throws EmulationError when the block's canaries are broken or it is no block.
 void device_free(void* data);
 
+/// While it lives, fresh device memory is out of the host's reach, as a real device's is: reading or writing it outside
+/// a launch or a copy ends the program. The host's memory is out of a kernel's reach, as far as vector accesses go. For
+/// one thread; contexts made within it see it. Scopes do not nest.
+class HostBarred {
+ public:
+  HostBarred();
+  ~HostBarred();
+  HostBarred(const HostBarred&) = delete;
+  HostBarred& operator=(const HostBarred&) = delete;
+};
+
+/// What reaches device memory for the device: launches, copies. They nest.
+class DeviceAccess {
+ public:
+  DeviceAccess();
+  ~DeviceAccess();
+  DeviceAccess(const DeviceAccess&) = delete;
+  DeviceAccess& operator=(const DeviceAccess&) = delete;
+};
+
 /// Throws EmulationError naming `op` when a canary is broken.
 void check_canaries(const char* op);
 

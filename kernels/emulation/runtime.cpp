@@ -1,8 +1,8 @@
 // The bodies of runtime.hpp for tests on a CPU: one emulated device.
 // Surprising choice: there is nothing to wait for: a launch has been done when it returns. In a graph it is a closure
 // over copies of its arguments: what a replay needs of the host besides them is not there any more.
-#include "../blas.hpp"
 #include "../runtime.hpp"
+#include "../blas.hpp"
 #include "graph.hpp"
 
 #include <cstring>
@@ -27,17 +27,20 @@ namespace {
 
 void refuse_in_capture(const Queue& queue, const char* call) {
   if (queue.capture)
-    throw CudaError(std::string("graph: ") + call + " while launches are captured: run the same work before, until it needs no "
+    throw CudaError(std::string("graph: ") + call +
+                    " while launches are captured: run the same work before, until it needs no "
                     "more of this");
 }
 
 }  // namespace
 
 void submit(const Queue& queue, std::function<void()> work) {
-  if (queue.capture)
+  if (queue.capture) {
     queue.capture->graph.work.push_back(std::move(work));
-  else
+  } else {
+    const emulation::DeviceAccess access;
     work();
+  }
 }
 
 void begin_capture(Queue& queue) {
@@ -54,6 +57,7 @@ void abandon_capture(Queue& queue) noexcept {
 }
 void replay(const Queue& queue, Graph& graph) {
   refuse_in_capture(queue, "a graph is replayed");
+  const emulation::DeviceAccess access;
   for (const auto& work : graph.work) work();
 }
 std::size_t size(const Graph& graph) { return graph.work.size(); }
@@ -91,11 +95,13 @@ void release(const Queue& queue, void* data) noexcept {  // broken canaries end 
 void copy_to_device(const Queue& queue, void* to, const void* from, std::size_t bytes) {
   if (bytes == 0) return;
   refuse_in_capture(queue, "the host's memory is copied to the device");
+  const emulation::DeviceAccess access;
   std::memcpy(to, from, bytes);
 }
 void copy_to_host(const Queue& queue, void* to, const void* from, std::size_t bytes) {
   if (bytes == 0) return;
   refuse_in_capture(queue, "a result is copied to the host");
+  const emulation::DeviceAccess access;
   std::memcpy(to, from, bytes);
 }
 void synchronize(const Queue& queue) { refuse_in_capture(queue, "the host waits"); }

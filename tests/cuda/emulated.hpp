@@ -29,6 +29,13 @@ inline Context& emulated() {
   return ctx;
 }
 
+/// A context of the emulated device whose memory the host cannot touch: a model that reads a weight where it should have
+/// asked for a copy ends the program, as it does with a real device. One at a time.
+struct BarredDevice {
+  emulation::HostBarred barred;
+  Context ctx = make_cuda_context(0, std::make_shared<ThreadPool>(1));
+};
+
 /// While it lives, launches of this thread run in this order.
 class InOrder {
  public:

@@ -1,7 +1,11 @@
 // The emulation itself: what it computes, and that each of its detectors catches a kernel that is wrong in one way.
 // Surprising choice: the broken kernels compute right results in the order threads run in here, so only a detector, not
 // a wrong number, can give them away.
+#include <sys/wait.h>
+#include <unistd.h>
+
 #include <cmath>
+#include <csignal>
 #include <cstring>
 #include <functional>
 #include <string>
@@ -390,6 +394,38 @@ TEST_CASE("vector accesses of device memory are checked", "[emulation]") {
   CHECK_THAT(report_of(1, 1, [&] { write(8); }), ContainsSubstring("writes a vector of bytes 32 to 48"));
   CHECK_THAT(report_of(1, 1, [&] { read(2); }), ContainsSubstring("no multiple of 16"));
   emulation::device_free(data);
+}
+
+TEST_CASE("where host and device are kept apart, each is out of the other's reach", "[emulation]") {
+  auto* before = static_cast<float*>(emulation::device_allocate(16));
+  before[0] = 1;  // nothing is barred yet
+  alignas(16) float here[4] = {1, 2, 3, 4};
+  const auto read = [](const float* from) {
+    return report_of(1, 1, [&] { (void)load_vector<4>(from); });
+  };
+  {
+    const emulation::HostBarred barred;
+    auto* there = static_cast<float*>(emulation::device_allocate(16));
+    {
+      const emulation::DeviceAccess launch;
+      there[1] = 2;
+      CHECK(read(there).empty());
+      CHECK_THAT(read(here), ContainsSubstring("of host memory"));
+    }
+    const pid_t child = fork();
+    if (child == 0) {
+      signal(SIGSEGV, SIG_DFL);  // Catch2's handler would go on with the tests' end
+      volatile float value = there[1];
+      (void)value;
+      _exit(0);
+    }
+    int status = 0;
+    REQUIRE(waitpid(child, &status, 0) == child);
+    CHECK((!WIFEXITED(status) || WEXITSTATUS(status) != 0));
+    emulation::device_free(there);
+  }
+  CHECK(read(here).empty());
+  emulation::device_free(before);
 }
 
 TEST_CASE("grids that a device refuses are refused", "[emulation]") {

@@ -29,18 +29,24 @@ void overwrite(Context& ctx, Tensor<float>& x, std::uint32_t seed) {
 struct Chain {
   Tensor<float> conv_weight, norm_weight, norm_bias, qkv_weight, qkv_bias, out_weight;
   explicit Chain(Context& ctx)
-      : conv_weight(random_tensor(ctx, Shape{16, 3, 3, 3}, 1)), norm_weight(random_tensor(ctx, Shape{16}, 2)),
-        norm_bias(random_tensor(ctx, Shape{16}, 3)), qkv_weight(random_tensor(ctx, Shape{48, 16}, 4)),
-        qkv_bias(random_tensor(ctx, Shape{48}, 5)), out_weight(random_tensor(ctx, Shape{16, 16}, 6)) {}
+      : conv_weight(random_tensor(ctx, Shape{16, 3, 3, 3}, 1)),
+        norm_weight(random_tensor(ctx, Shape{16}, 2)),
+        norm_bias(random_tensor(ctx, Shape{16}, 3)),
+        qkv_weight(random_tensor(ctx, Shape{48, 16}, 4)),
+        qkv_bias(random_tensor(ctx, Shape{48}, 5)),
+        out_weight(random_tensor(ctx, Shape{16, 16}, 6)) {}
 
   Tensor<float> operator()(Context& ctx, const Tensor<float>& image) const {  // (B, 3, 6, 6)
     const std::int64_t batch = image.dim(0);
     const Tensor<float> map = relu(ctx, conv2d(ctx, image, conv_weight, Tensor<float>(), Conv2dOptions::square(1, 1)));
     Tensor<float> x = transpose(ctx, map.reshape({batch, 16, 36}));
     const Tensor<float> normed = layer_norm(ctx, x, norm_weight, norm_bias, 1e-6);
-    const Tensor<float> qkv = linear(ctx, normed.reshape({batch * 36, 16}), qkv_weight, qkv_bias).reshape({batch, 36, 48});
+    const Tensor<float> qkv =
+        linear(ctx, normed.reshape({batch * 36, 16}), qkv_weight, qkv_bias).reshape({batch, 36, 48});
     const Tensor<float> mixed = attention_qkv(ctx, qkv, 2, 0.25);
-    x = add(ctx, x, gelu(ctx, linear(ctx, mixed.reshape({batch * 36, 16}), out_weight, Tensor<float>())).reshape({batch, 36, 16}));
+    x = add(
+        ctx, x,
+        gelu(ctx, linear(ctx, mixed.reshape({batch * 36, 16}), out_weight, Tensor<float>())).reshape({batch, 36, 16}));
     const std::int64_t picked[] = {0, 35, 7};
     x = concat(ctx, {index_select(ctx, x, 1, std::span<const std::int64_t>(picked)), slice(ctx, x, 1, 3, 5)}, 1);
     return softmax(ctx, x, 1.0);
@@ -175,8 +181,10 @@ TEST_CASE("what a graph cannot repeat is refused, and the context works on", "[c
                     ContainsSubstring("graph: a result is copied to the host"));
   CHECK_THROWS_WITH(CudaGraph::capture(ctx, third([&](Context& c) { c.memory().copy_from_host(nullptr, nullptr, 4); })),
                     ContainsSubstring("graph: the host's memory is copied"));
-  CHECK_THROWS_WITH(CudaGraph::capture(ctx, third([&](Context& c) { synchronize(c); })), ContainsSubstring("graph: the host waits"));
-  CHECK_THROWS_AS(CudaGraph::capture(ctx, third([&](Context&) { throw std::runtime_error("mine"); })), std::runtime_error);
+  CHECK_THROWS_WITH(CudaGraph::capture(ctx, third([&](Context& c) { synchronize(c); })),
+                    ContainsSubstring("graph: the host waits"));
+  CHECK_THROWS_AS(CudaGraph::capture(ctx, third([&](Context&) { throw std::runtime_error("mine"); })),
+                  std::runtime_error);
   CHECK(add(ctx, x, x).host() == std::vector<float>(8, 6));
   Context cpu = Context::cpu(1);
   CHECK_THROWS_WITH(CudaGraph::capture(cpu, [](Context&) {}), ContainsSubstring("expected a CUDA context"));

@@ -21,9 +21,10 @@ std::vector<std::uint8_t> bytes(std::size_t count, std::uint32_t seed) {
 }
 
 Image picture(int width, int height, int channels, ChannelOrder order, std::uint32_t seed) {
-  return Image::from_vector(bytes(static_cast<std::size_t>(width) * static_cast<std::size_t>(height) *
-                                      static_cast<std::size_t>(channels), seed),
-                            width, height, channels, order);
+  return Image::from_vector(
+      bytes(static_cast<std::size_t>(width) * static_cast<std::size_t>(height) * static_cast<std::size_t>(channels),
+            seed),
+      width, height, channels, order);
 }
 
 template <class T>
@@ -32,7 +33,7 @@ std::vector<T> on_cpu(const std::vector<Image>& images, int size) {
   std::vector<float> chw(static_cast<std::size_t>(3 * size * size));
   for (const Image& image : images) {
     preprocess_to_chw(image, size, chw.data());
-    all.insert(all.end(), chw.begin(), chw.end());
+    for (float v : chw) all.push_back(from_double<T>(v));
   }
   return all;
 }
@@ -89,6 +90,7 @@ TEST_CASE("pictures of every form are resized to the CPU's bits, many at a time"
   for (const Image& image : images) check_same<float>({image}, 8);
   check_same<float>(images, 9);
   check_same<double>(images, 6);
+  check_same<bfloat16>(images, 6);
   CHECK(prepare_images<float>(emulated(), {}, 9).numel() == 0);
 }
 
@@ -105,5 +107,6 @@ TEST_CASE("pictures that cannot be resized are refused on a device as on the CPU
   CHECK_THROWS_AS(prepare_images<float>(emulated(), std::vector<Image>{good}, 0), ImageError);
   std::vector<float> nan(40 * 40, 0.5f);
   nan[20 * 40 + 1] = std::numeric_limits<float>::quiet_NaN();  // in a row that no tap reads
-  CHECK_THROWS_AS(prepare_images<float>(emulated(), std::vector<Image>{Image::view(nan.data(), 40, 40, 1)}, 2), ImageError);
+  CHECK_THROWS_AS(prepare_images<float>(emulated(), std::vector<Image>{Image::view(nan.data(), 40, 40, 1)}, 2),
+                  ImageError);
 }

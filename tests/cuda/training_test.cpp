@@ -38,9 +38,7 @@ struct Run {
   Context& ctx;
   Trainer trainer;
   Run(Context& c, const Workshop& shop, const TrainerOptions& options)
-      : ctx(c),
-        trainer(c, Model<float>::create(c, dropping_config(), 5),
-                {scored_set(shop.file("a"), 12)}, options) {}
+      : ctx(c), trainer(c, Model<float>::create(c, dropping_config(), 5), {scored_set(shop.file("a"), 12)}, options) {}
 };
 
 void check_near(double a, double b, double allowed) {
@@ -48,8 +46,8 @@ void check_near(double a, double b, double allowed) {
   CHECK(std::abs(a - b) <= allowed);  // false for a NaN
 }
 
-// Losses are means of numbers below 3, gradients sums over some thousand products: a relative error of 1e-5 is a hundred
-// roundings, which is what the golden gradients show (tests/golden.hpp).
+// Losses are means of numbers below 3, gradients sums over some thousand products: a relative error of 1e-5 is a
+// hundred roundings, which is what the golden gradients show (tests/golden.hpp).
 void check_step(const StepReport& a, const StepReport& b) {
   check_near(a.prompt_loss, b.prompt_loss, 1e-5);
   check_near(a.auxiliary_loss, b.auxiliary_loss, 1e-4);
@@ -61,9 +59,10 @@ void check_step(const StepReport& a, const StepReport& b) {
 
 TEST_CASE("steps of training on the emulated device are the CPU's", "[cuda]") {
   const Workshop shop;
+  BarredDevice device;
   Context cpu = Context::cpu(1);
   const TrainerOptions options = small_options();
-  Run ours(emulated(), shop, options), theirs(cpu, shop, options);
+  Run ours(device.ctx, shop, options), theirs(cpu, shop, options);
   CHECK(largest_difference(state_values(ours.trainer.model()), state_values(theirs.trainer.model())) == 0);
   const std::vector<float> before = state_values(theirs.trainer.model());
 
@@ -77,13 +76,13 @@ TEST_CASE("steps of training on the emulated device are the CPU's", "[cuda]") {
   const std::vector<float> after = state_values(ours.trainer.model());
   CHECK(largest_difference(before, after) > 0.5 * learning_rate);
   CHECK(largest_difference(after, state_values(theirs.trainer.model())) <= allowed);
-  CHECK(largest_difference(state_values(ours.trainer.averaged_model()), state_values(theirs.trainer.averaged_model())) <=
-        allowed);
+  CHECK(largest_difference(state_values(ours.trainer.averaged_model()),
+                           state_values(theirs.trainer.averaged_model())) <= allowed);
 
   // A run that began on the device goes on on the CPU, and the other way round.
   ours.trainer.save_checkpoint(shop.file("ours"));
   theirs.trainer.save_checkpoint(shop.file("theirs"));
-  Run on_cpu(cpu, shop, options), on_device(emulated(), shop, options);
+  Run on_cpu(cpu, shop, options), on_device(device.ctx, shop, options);
   on_cpu.trainer.load_checkpoint(shop.file("ours"));
   on_device.trainer.load_checkpoint(shop.file("theirs"));
   CHECK(largest_difference(state_values(on_cpu.trainer.model()), after) == 0);
@@ -95,10 +94,11 @@ TEST_CASE("steps of training on the emulated device are the CPU's", "[cuda]") {
 
 TEST_CASE("recomputing blocks on the emulated device gives the same gradients, dropout included", "[cuda]") {
   const Workshop shop;
+  BarredDevice device;
   TrainerOptions options = small_options();
-  Run kept(emulated(), shop, options);
+  Run kept(device.ctx, shop, options);
   options.recompute = true;
-  Run again(emulated(), shop, options);
+  Run again(device.ctx, shop, options);
   const StepReport a = kept.trainer.step(), b = again.trainer.step();
   CHECK(a.prompt_loss == b.prompt_loss);
   check_near(a.gradient_norm, b.gradient_norm, 1e-5 * a.gradient_norm);

@@ -144,14 +144,7 @@ inline const std::string& checked_cache_path(const std::string& path, const Cach
 // One picture as a row. Throws FileError or ImageError when the file cannot be read.
 inline void decode_row(const std::string& file, const CacheOptions& options, std::uint8_t* row) {
   Image image = load_image(file);
-  if (options.short_side > 0) {
-    const std::int64_t width = image.width(), height = image.height(), shorter = std::min(width, height);
-    const auto scaled = [&](std::int64_t length) { return (length * options.short_side + shorter / 2) / shorter; };
-    if (scaled(width) * scaled(height) > 100'000'000)
-      throw ImageError("image '" + file + "': too long and narrow to be resized to a shorter side of " +
-                       std::to_string(options.short_side) + " pixels");
-    image = resize_cubic(image, static_cast<int>(scaled(height)), static_cast<int>(scaled(width)));
-  }
+  if (options.short_side > 0) image = resize_short_side(image, options.short_side);
   resize_cubic(image, options.side, options.side, row);
 }
 

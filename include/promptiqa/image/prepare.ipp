@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include <promptiqa/core/host_values.hpp>
 #include <promptiqa/image/prepare.hpp>
 #include <promptiqa/image/preprocess.hpp>
 #include <promptiqa/image/resize.ipp>
@@ -95,7 +96,7 @@ Tensor<T> prepare_images(Context& ctx, std::span<const Image> images, int size) 
       } else {
         std::vector<float> chw(static_cast<std::size_t>(values));
         preprocess_to_chw(image, size, chw.data());
-        std::copy(chw.begin(), chw.end(), base + i * values);
+        std::transform(chw.begin(), chw.end(), base + i * values, [](float v) { return detail::rounded_to<T>(v); });
       }
     });
     return nchw;

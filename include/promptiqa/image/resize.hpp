@@ -18,6 +18,10 @@ void resize_cubic(const Image& image, int out_height, int out_width, std::uint8_
 /// The same as a new Image that keeps the name.
 Image resize_cubic(const Image& image, int out_height, int out_width);
 
+/// The same, keeping the aspect ratio, so that the shorter side gets `pixels` (lengths rounded to nearest). Throws
+/// ImageError when pixels is not positive or the result would have more than 100 million pixels.
+Image resize_short_side(const Image& image, int pixels);
+
 }  // namespace promptiqa
 
 #if PROMPTIQA_WITH_BODIES

@@ -127,4 +127,14 @@ PROMPTIQA_INLINE Image resize_cubic(const Image& image, int out_height, int out_
   return Image::from_vector(std::move(out), out_width, out_height, 3, ChannelOrder::rgb, image.name());
 }
 
+PROMPTIQA_INLINE Image resize_short_side(const Image& image, int pixels) {
+  const std::int64_t width = image.width(), height = image.height(), shorter = std::min(width, height);
+  if (pixels < 1 || shorter < 1) return resize_cubic(image, pixels, pixels);  // throws
+  const auto scaled = [&](std::int64_t length) { return (length * pixels + shorter / 2) / shorter; };
+  if (scaled(width) * scaled(height) > 100'000'000)
+    throw ImageError(detail::image_label(image.name()) + ": too long and narrow to be resized to a shorter side of " +
+                     std::to_string(pixels) + " pixels");
+  return resize_cubic(image, static_cast<int>(scaled(height)), static_cast<int>(scaled(width)));
+}
+
 }  // namespace promptiqa

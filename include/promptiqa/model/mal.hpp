@@ -11,8 +11,8 @@
 #include <string>
 #include <vector>
 
+#include <promptiqa/core/host_values.hpp>
 #include <promptiqa/core/tensor_list.hpp>
-#include <promptiqa/model/host_values.hpp>
 #include <promptiqa/model/pass.hpp>
 #include <promptiqa/nn/modules.hpp>
 

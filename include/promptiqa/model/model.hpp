@@ -182,7 +182,8 @@ class Model {
   }
 
   void renew_identity(const TensorFile* file = nullptr);
-  void check_device(const Context& ctx, const char* what) const;
+  template <class... Tensors>
+  void check_device(const Context& ctx, const char* what, const Tensors&... inputs) const;
   void check_prompt(const Prompt& prompt) const;
   std::shared_ptr<const MalProducts> products_for(Context& ctx, std::int64_t images) const;
   Prompt make_prompt(Context& ctx, PromptData data) const;

@@ -7,10 +7,10 @@
 #include <cstring>
 #include <utility>
 
-#include <promptiqa/image/preprocess.hpp>
+#include <promptiqa/core/host_values.hpp>
+#include <promptiqa/image/prepare.hpp>
 #include <promptiqa/io/safetensors.hpp>
 #include <promptiqa/io/tensor_file.hpp>
-#include <promptiqa/model/host_values.hpp>
 #include <promptiqa/model/model.hpp>
 #include <promptiqa/model/weights.ipp>
 #include <promptiqa/ops/check.hpp>
@@ -140,9 +140,12 @@ void Model<T>::pack(Context& ctx) {
 }
 
 template <class T>
-void Model<T>::check_device(const Context& ctx, const char* what) const {
+template <class... Tensors>
+void Model<T>::check_device(const Context& ctx, const char* what, const Tensors&... inputs) const {
   if (regression_.norm.weight.device() != ctx.device())
     throw Error(std::string(what) + ": the model's weights and the context must be on the same device");
+  if ((... || (inputs && inputs.device() != ctx.device())))
+    throw Error(std::string(what) + ": the inputs and the context must be on the same device");
 }
 
 template <class T>
@@ -159,24 +162,7 @@ void Model<T>::weights_changed() {
 
 template <class T>
 Tensor<T> Model<T>::preprocess(Context& ctx, std::span<const Image> images) const {
-  const std::int64_t side = config_.image_size, pixels = 3 * side * side;
-  const auto count = static_cast<std::int64_t>(images.size());
-  const Shape shape{count, 3, side, side};
-  const auto prepare = [&](float* base) {
-    ctx.pool().parallel_for(count, [&](std::int64_t i) {
-      preprocess_to_chw(images[static_cast<std::size_t>(i)], static_cast<int>(side), base + i * pixels);
-    });
-  };
-  if constexpr (std::is_same_v<T, float>) {
-    if (ctx.device() == Device::cpu) {
-      Tensor<T> nchw = ctx.allocate<T>(shape);
-      prepare(nchw.mutable_data());
-      return nchw;
-    }
-  }
-  std::vector<float> chw(static_cast<std::size_t>(shape.numel()));
-  prepare(chw.data());
-  return detail::from_host<T>(ctx, shape, std::span<const float>(chw));
+  return prepare_images<T>(ctx, images, static_cast<int>(config_.image_size));
 }
 
 template <class T>
@@ -207,7 +193,7 @@ std::shared_ptr<const typename Model<T>::MalProducts> Model<T>::products_for(Con
 template <class T>
 Tensor<T> Model<T>::image_features(Context& ctx, const Tensor<T>& nchw, const Pass<T>& pass) const {
   const std::int64_t side = config_.image_size;
-  check_device(ctx, "image_features");
+  check_device(ctx, "image_features", nchw);
   detail::check_rank("image_features", "nchw", nchw, 4);
   detail::check_shape("image_features", "nchw", nchw, Shape{nchw.dim(0), 3, side, side});
   if (pass.training || ctx.tape() || !pass.rewrites) return image_encoder_(ctx, nchw, pass, nullptr);
@@ -220,7 +206,7 @@ Tensor<T> Model<T>::image_features(Context& ctx, const Tensor<T>& nchw, const Pa
 template <class T>
 Tensor<T> Model<T>::prompt_features(Context& ctx, const Tensor<T>& image_feature, const Tensor<T>& scores,
                                     const Pass<T>& pass) const {
-  check_device(ctx, "prompt_features");
+  check_device(ctx, "prompt_features", image_feature, scores);
   detail::check_rank("prompt_features", "image_feature", image_feature, 2);
   detail::check_shape("prompt_features", "image_feature", image_feature, Shape{image_feature.dim(0), config_.prompt_dim});
   detail::check_shape("prompt_features", "scores", scores, Shape{image_feature.dim(0), 1});
@@ -229,7 +215,7 @@ Tensor<T> Model<T>::prompt_features(Context& ctx, const Tensor<T>& image_feature
 
 template <class T>
 Tensor<T> Model<T>::fuse_prompt(Context& ctx, const Tensor<T>& prompt_feature, const Pass<T>& pass) const {
-  check_device(ctx, "fuse_prompt");
+  check_device(ctx, "fuse_prompt", prompt_feature);
   detail::check_rank("fuse_prompt", "prompt_feature", prompt_feature, 3);
   detail::check_shape("fuse_prompt", "prompt_feature", prompt_feature,
                       Shape{prompt_feature.dim(0), prompt_feature.dim(1), config_.prompt_dim});
@@ -238,7 +224,7 @@ Tensor<T> Model<T>::fuse_prompt(Context& ctx, const Tensor<T>& prompt_feature, c
 
 template <class T>
 Tensor<T> Model<T>::logits(Context& ctx, const Tensor<T>& image_feature, const Tensor<T>& fused, const Pass<T>& pass) const {
-  check_device(ctx, "logits");
+  check_device(ctx, "logits", image_feature, fused);
   detail::check_rank("logits", "image_feature", image_feature, 2);
   detail::check_rank("logits", "fused", fused, 3);
   detail::check_shape("logits", "image_feature", image_feature, Shape{image_feature.dim(0), config_.prompt_dim});
@@ -375,6 +361,7 @@ std::vector<Prediction> Model<T>::score_features(Context& ctx, std::span<const f
   if constexpr (std::is_same_v<T, float>)
     if (ctx.device() == Device::cpu) fused = prompt.fused_.reshape({1, n, m});
   if (!fused) fused = detail::from_host<T>(ctx, Shape{1, n, m}, prompt.fused_.values());
+  check_device(ctx, "score_features", fused);
   // The small heads work on (n + 1) rows per image; pieces keep that bounded too.
   const std::size_t piece = static_cast<std::size_t>(std::max<std::int64_t>(1, 4096 / (n + 1))) * width;
   std::vector<Prediction> predictions;

@@ -121,10 +121,12 @@ struct Vit {
   }
 
   void pack(Context& ctx, const WeightReleased& released) {
+    if (config.stem == "patch") patch_embed.pack(ctx);
     for (StemStage<T>& stage : stem) stage.pack(ctx);
     for (TransformerBlock<T>& block : blocks) block.pack(ctx, released);
   }
   void unpack() {
+    patch_embed.unpack();
     for (StemStage<T>& stage : stem) stage.unpack();
     for (TransformerBlock<T>& block : blocks) block.unpack();
   }

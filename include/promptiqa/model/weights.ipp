@@ -12,9 +12,9 @@
 #include <vector>
 
 #include <promptiqa/core/context.hpp>
+#include <promptiqa/core/host_values.hpp>
 #include <promptiqa/io/dtype.hpp>
 #include <promptiqa/io/named_tensor.hpp>
-#include <promptiqa/model/host_values.hpp>
 
 namespace promptiqa::detail {
 

@@ -190,14 +190,33 @@ struct Conv2d {
       : in_channels(in), out_channels(out), kernel(k), stride(s), padding(p), has_bias(with_bias) {}
 
   Tensor<T> operator()(Context& ctx, const Tensor<T>& x) const {
-    return conv2d(ctx, x, weight, bias, Conv2dOptions::square(stride, padding));
+    const auto options = Conv2dOptions::square(stride, padding);
+    if (packed_ && !ctx.tape() && layout_ == ctx.kernels<T>().packed_layout)
+      return conv2d(ctx, x, packed_->get(), bias, options);
+    return conv2d(ctx, x, weight, bias, options);
   }
+
+  /// From now on inference with ctx's kernels reads a packed copy of the weight, made when it is first used. On a
+  /// device it goes on reading the plain weight, which is as fast there.
+  void pack(Context& ctx) {
+    layout_ = ctx.kernels<T>().packed_layout;
+    packed_ = ctx.device() != Device::cpu
+                  ? nullptr
+                  : std::make_shared<const MadeOnce<PackedConv2d<T>>>([own = Context(ctx), weight = weight]() mutable {
+                      return PackedConv2d<T>::pack(own, weight, {});
+                    });
+  }
+  void unpack() { packed_ = nullptr; }
 
   template <class V>
   void visit(V& v, const std::string& prefix) {
     v.tensor(prefix + "weight", weight, Shape{out_channels, in_channels, kernel, kernel}, true);
     if (has_bias) v.tensor(prefix + "bias", bias, Shape{out_channels}, true);
   }
+
+ private:
+  int layout_ = 0;
+  std::shared_ptr<const MadeOnce<PackedConv2d<T>>> packed_;  // null: not packed
 };
 
 /// relu(norm(conv(x)) + residual). At inference it is one convolution: the norm, whose statistics are then constants,

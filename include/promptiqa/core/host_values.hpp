@@ -44,7 +44,8 @@ Tensor<T> from_host(Context& ctx, const Shape& shape, std::span<const X> values)
   }
 }
 
-/// work(numbers): the elements as a span or vector of accumulate_t<T>, in place where they lie in the host's memory as such.
+/// work(numbers): the elements as a span or vector of accumulate_t<T>, in place where they lie in the host's memory as
+/// such.
 template <class T, class Work>
 void with_host_numbers(const Tensor<T>& x, Work work) {
   if constexpr (std::is_same_v<T, accumulate_t<T>>) {

@@ -1,0 +1,292 @@
+"""PyTorch on the GPU: the work of bench_kernels and bench_model, timed between CUDA events, as JSON.
+
+    gpu_torch.py kernels NAMES OUT    NAMES: a file with the names of bench_kernels' rows, whose work is done here
+    gpu_torch.py models OUT           whole model, eager and torch.compile, batch 1, 8, 32; training step
+
+Shapes are read from the names, so that there is one list of shapes. Of attention the best of PyTorch's own kernels
+counts (FlashAttention, memory-efficient, cuDNN). OUT is rewritten after every row, so that a run that is cut off leaves
+what it had. Without PyTorch or without a GPU it says so and exits with 3.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+
+try:
+    import torch
+except ImportError:
+    print("gpu_torch.py: no PyTorch here; not run")
+    sys.exit(3)
+
+import torch.nn.functional as functional
+from torch import Tensor
+
+HERE = Path(__file__).resolve().parent
+PRECISIONS = ("bf16", "tf32", "fp32")  # in the order of what is looked at first
+BATCHES = (32, 8, 1)
+Work = Callable[[], object]
+
+
+def seconds_of(work: Work, repeats: int = 20) -> float:
+    """Median seconds of a call: `repeats` stretches of calls that take some milliseconds each."""
+    start, stop = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+
+    def stretch(calls: int) -> float:
+        start.record()
+        for _ in range(calls):
+            work()
+        stop.record()
+        stop.synchronize()
+        return start.elapsed_time(stop) * 1e-3 / calls
+
+    stretch(3)
+    calls = int(min(max(0.005 / max(stretch(3), 1e-7), 1), 1000))
+    return statistics.median(stretch(calls) for _ in range(repeats))
+
+
+def use(precision: str) -> torch.dtype:
+    """Switches TF32 on or off; the type of tensors."""
+    torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
+    torch.backends.cudnn.allow_tf32 = precision == "tf32"
+    torch.backends.cudnn.benchmark = True
+    return torch.bfloat16 if precision == "bf16" else torch.float32
+
+
+def random(*shape: int, dtype: torch.dtype) -> Tensor:
+    return torch.rand(*shape, device="cuda", dtype=torch.float32).sub_(0.5).to(dtype)
+
+
+# ---- kernels --------------------------------------------------------------------------------------------------------
+
+
+def attention_works(b: int, h: int, n: int, d: int, dtype: torch.dtype, backward: bool) -> dict[str, Work]:
+    """The same attention by every kernel that PyTorch has for it."""
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    qkv = random(b, n, 3, h, d, dtype=dtype).requires_grad_(backward)
+    works: dict[str, Work] = {}
+    for name in ("FLASH_ATTENTION", "EFFICIENT_ATTENTION", "CUDNN_ATTENTION", "MATH"):
+        kind = getattr(SDPBackend, name, None)
+        if kind is None or (name == "MATH" and works):
+            continue
+
+        def forward(kind: SDPBackend = kind) -> Tensor:
+            q, k, v = (qkv[:, :, i].transpose(1, 2) for i in range(3))
+            with sdpa_kernel([kind]):
+                return functional.scaled_dot_product_attention(q, k, v, scale=0.125)
+
+        try:
+            out = forward()
+            if backward:
+                cotangent = torch.rand_like(out)
+                torch.autograd.grad(out, qkv, cotangent, retain_graph=True)
+        except RuntimeError:  # not for this type, size or GPU
+            continue
+        if backward:
+            works[name] = lambda out=out, c=cotangent: torch.autograd.grad(out, qkv, c, retain_graph=True)
+        else:
+            works[name] = forward
+    return works
+
+
+def works_of(kernel: str, shape: str, dtype: torch.dtype) -> dict[str, Work]:
+    """What PyTorch does for `kernel` of bench_kernels at `shape`, by name; empty when it has no twin."""
+    sizes = [int(n) for n in re.findall(r"\d+", shape.split("_", 1)[-1] if kernel == "gemm" else shape)]
+    if kernel == "gemm":
+        m, n, k = (int(x) for x in re.search(r"_(\d+)x(\d+)x(\d+)", shape).groups())
+        a, w, bias = random(m, k, dtype=dtype), random(n, k, dtype=dtype), random(n, dtype=dtype)
+        return {"linear": lambda: functional.linear(a, w, bias)}
+    if kernel in ("attention", "attention_backward"):
+        b, h, n, d = (int(x) for x in re.search(r"_(\d+)x(\d+)x(\d+)x(\d+)", shape).groups())
+        return attention_works(b, h, n, d, dtype, kernel.endswith("backward"))
+    if kernel in ("layer_norm", "layer_norm_backward"):
+        rows, columns = sizes
+        x, w, b = random(rows, columns, dtype=dtype), random(columns, dtype=dtype), random(columns, dtype=dtype)
+        if kernel == "layer_norm":
+            return {"layer_norm": lambda: functional.layer_norm(x, (columns,), w, b, 1e-6)}
+        dy = random(rows, columns, dtype=dtype)
+        _, mean, rstd = torch.ops.aten.native_layer_norm(x, [columns], w, b, 1e-6)
+        return {
+            "layer_norm_backward": lambda: torch.ops.aten.native_layer_norm_backward(
+                dy, x, [columns], mean, rstd, w, b, [True, True, True]
+            )
+        }
+    if kernel == "softmax":
+        x = random(*sizes, dtype=dtype)
+        return {"softmax": lambda: functional.softmax(x, -1)}
+    if kernel == "gelu":
+        x = random(*sizes, dtype=dtype)
+        return {"gelu": lambda: functional.gelu(x)}
+    if kernel.startswith("conv2d"):
+        b, ci, side, co, k, s = (int(x) for x in re.search(r"_(\d+)x(\d+)x(\d+)_to_(\d+)_k(\d+)s(\d+)", shape).groups())
+        pad = 0 if s == k else k // 2
+        x, w = random(b, ci, side, side, dtype=dtype), random(co, ci, k, k, dtype=dtype)
+        bias = random(co, dtype=dtype)
+        if kernel == "conv2d":
+            last = torch.channels_last
+            x_last, w_last = x.to(memory_format=last), w.to(memory_format=last)
+            return {
+                "conv2d": lambda: functional.conv2d(x, w, bias, s, pad),
+                "conv2d channels_last": lambda: functional.conv2d(x_last, w_last, bias, s, pad),
+            }
+        dy = functional.conv2d(x, w, None, s, pad)
+        mask = [kernel.endswith("data"), kernel.endswith("weight"), False]
+        return {
+            kernel: lambda: torch.ops.aten.convolution_backward(
+                dy, x, w, None, [s, s], [pad, pad], [1, 1], False, [0, 0], 1, mask
+            )
+        }
+    return {}
+
+
+def time_kernels(names: list[str], result: dict, save: Callable[[], None], deadline: float) -> None:
+    rows = result["kernels"] = {}
+    for name in names:
+        match = re.fullmatch(r"(\w+)/(.+)/cuda_(fp32|tf32|bf16)", name)
+        if not match:
+            continue
+        if time.monotonic() > deadline:
+            result["cut_off"] = f"no time was left for {name} and what follows"
+            break
+        kernel, shape, precision = match.groups()
+        row: dict[str, object] = {}
+        try:
+            timed = {what: seconds_of(work) for what, work in works_of(kernel, shape, use(precision)).items()}
+            if not timed:
+                continue
+            best = min(timed, key=timed.get)
+            row = {"seconds": timed[best], "what": best, "all": timed}
+        except RuntimeError as error:  # out of memory, or nothing for this type
+            row = {"error": str(error).splitlines()[0]}
+            torch.cuda.empty_cache()
+        rows[name] = row
+        save()
+
+
+# ---- models ---------------------------------------------------------------------------------------------------------
+
+
+def make_model(which: str, dtype: torch.dtype) -> torch.nn.Module:
+    """The official graph, written plainly (peers/promptiqa_torch.py), with PyTorch's initial weights."""
+    sys.path.insert(0, str(HERE / "peers"))
+    import promptiqa_torch
+
+    torch.manual_seed(1)
+    if which == "base":
+        config = SimpleNamespace(**promptiqa_torch.OFFICIAL)
+    else:
+        config = promptiqa_torch.read_config(str(next((HERE.parent / "weights").glob("*.safetensors"))))
+    return promptiqa_torch.PromptIQA(config).to("cuda", dtype)
+
+
+def leave_one_out(model: torch.nn.Module, feature: Tensor, score: Tensor) -> Tensor:
+    """Every image scored with the others of its group as its prompt."""
+    members = feature.shape[0]
+    prompts = model.prompt_feature(feature, score)
+    others = torch.tensor([[j for j in range(members) if j != i] for i in range(members)], device="cuda")
+    fused = model.prompt_fusion(prompts[others])
+    tokens = model.norm(model.blocks(torch.cat([feature.unsqueeze(1), fused], dim=1)))
+    return model.score_block(tokens[:, 0]).squeeze(1)
+
+
+def training_step(model: torch.nn.Module, images: Tensor, scores: Tensor) -> None:
+    """Forward and backward of 4 groups of 11 images under 3 sets of scores, as bench_model's."""
+    model.zero_grad(set_to_none=True)
+    features = model.image_feature(images)
+    loss = torch.zeros((), device="cuda")
+    for group in range(4):
+        part = features[group * 11 : group * 11 + 11]
+        for requirement in range(3):
+            first = requirement * 44 + group * 11
+            wanted = scores[first : first + 11]
+            loss = loss + (leave_one_out(model, part, wanted) - wanted.squeeze(1)).abs().mean()
+    (loss / 12).backward()
+
+
+def time_models(result: dict, save: Callable[[], None], deadline: float) -> None:
+    rows = result["models"] = {}
+
+    def row(name: str, work: Callable[[], Work]) -> None:
+        if time.monotonic() > deadline:
+            result.setdefault("not_run", []).append(name)
+            return
+        start = time.monotonic()
+        try:
+            call = work()
+            call()
+            torch.cuda.synchronize()
+            rows[name] = {"first_s": time.monotonic() - start, "seconds": seconds_of(call)}
+        except Exception as error:  # noqa: BLE001 - a compiler that fails is one row, not the end
+            rows[name] = {"error": f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"}
+        save()
+
+    models: dict[tuple[str, torch.dtype], torch.nn.Module] = {}
+
+    def forward(which: str, precision: str, batch: int, how: str | None) -> Work:
+        dtype = use(precision)
+        if (which, dtype) not in models:
+            models[which, dtype] = make_model(which, dtype).eval().requires_grad_(False)
+        model = models[which, dtype]
+        image, prompt = random(batch, 3, 224, 224, dtype=dtype), random(10, 128, dtype=dtype)
+        torch._dynamo.reset()
+        run = torch.compile(model, mode=how, dynamic=False) if how else model
+
+        def call() -> Tensor:
+            with torch.inference_mode():
+                return run(image, prompt)
+
+        return call
+
+    def train(precision: str) -> Work:
+        model = make_model("compact", use(precision)).train()
+        images, scores = random(44, 3, 224, 224, dtype=torch.float32), random(132, 1, dtype=torch.float32) + 0.5
+        return lambda: training_step(model, images, scores)
+
+    # What compiles takes a minute a row: first what does not, then the rows that are looked at first.
+    for mode, how in {"eager": None, "compile": "default", "compile_graph": "reduce-overhead"}.items():
+        for which in ("base", "compact"):
+            for precision in PRECISIONS:
+                for batch in BATCHES:
+                    row(f"{which}/forward/{batch}/{mode}_{precision}", partial(forward, which, precision, batch, how))
+        if mode == "eager":
+            for precision in ("tf32", "fp32"):
+                row(f"compact/training_step/44/eager_{precision}", partial(train, precision))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("what", choices=("kernels", "models"))
+    parser.add_argument("paths", nargs="+", help="kernels: NAMES OUT; models: OUT")
+    parser.add_argument("--seconds", type=float, default=480, help="start nothing new after this many seconds")
+    options = parser.parse_args()
+    if not torch.cuda.is_available():
+        print("gpu_torch.py: PyTorch sees no GPU; not run")
+        return 3
+    deadline = time.monotonic() + options.seconds
+    out = Path(options.paths[-1])
+    result: dict = {"device": torch.cuda.get_device_name(0), "torch": torch.__version__}
+
+    def save() -> None:
+        out.write_text(json.dumps(result, indent=1) + "\n")
+
+    if options.what == "kernels":
+        names = Path(options.paths[0]).read_text().split()
+        time_kernels([re.sub(r"/(iterations:\d+|manual_time|real_time)", "", n) for n in names], result, save, deadline)
+    else:
+        time_models(result, save, deadline)
+    save()
+    print(f"gpu_torch.py: {len(result.get('kernels', result.get('models', {})))} rows in {out}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,81 @@
+// Where the model computes: --device, and the Context that it and --precision ask for.
+// Surprising choice: a program without the CUDA library knows the option all the same, and says what it lacks.
+#pragma once
+
+#include <charconv>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include <CLI/CLI.hpp>
+
+#include <promptiqa/core/context.hpp>
+#include <promptiqa/core/error.hpp>
+#if defined(PROMPTIQA_EXAMPLES_CUDA)
+#include <promptiqa/cuda.hpp>
+#endif
+
+namespace examples {
+
+/// The ordinal of "cuda" (0) or "cuda:N"; -1 for "cpu"; -2 for anything else.
+inline int cuda_ordinal(std::string_view device) {
+  if (device == "cpu") return -1;
+  if (device == "cuda") return 0;
+  constexpr std::string_view prefix = "cuda:";
+  if (device.substr(0, prefix.size()) != prefix) return -2;
+  const char *begin = device.data() + prefix.size(), *end = device.data() + device.size();
+  int ordinal = 0;
+  const auto [last, error] = std::from_chars(begin, end, ordinal);
+  return error == std::errc() && last == end && ordinal >= 0 ? ordinal : -2;
+}
+
+inline bool is_cuda(const std::string& device) { return cuda_ordinal(device) >= 0; }
+
+/// Adds --device.
+inline void add_device_option(CLI::App& app, std::string& device, const std::string& group) {
+  app.add_option("--device", device, "Where the model computes: cpu, cuda, or cuda:N for GPU\nnumber N. Default: cpu")
+      ->type_name("cpu|cuda[:N]")
+      ->check([](const std::string& text) {
+        return cuda_ordinal(text) == -2 ? "must be cpu, cuda or cuda:N, got \"" + text + "\"" : std::string();
+      })
+      ->group(group);
+}
+
+/// A precision of the CPU by the name that --precision takes.
+inline promptiqa::Precision precision_named(const std::string& name) {
+  return name == "int8"   ? promptiqa::Precision::int8
+         : name == "bf16" ? promptiqa::Precision::bf16
+                          : promptiqa::Precision::fp32;
+}
+
+/// Throws CLI::ValidationError when the device does not compute in this precision.
+inline void check_precision(const std::string& device, const std::string& precision) {
+  if (is_cuda(device) && precision == "int8")
+    throw CLI::ValidationError("--precision int8", "is for --device cpu; CUDA devices have fp32, tf32 and bf16");
+  if (!is_cuda(device) && precision == "tf32")
+    throw CLI::ValidationError("--precision tf32", "needs --device cuda; the CPU has fp32, bf16 and int8");
+}
+
+/// The Context of a device and precision; threads 0: all cores. `notice` receives a sentence when the precision is not
+/// to be had. Throws CudaError when there is no such device or the program was built without CUDA.
+inline promptiqa::Context make_context(const std::string& device, const std::string& precision, int threads,
+                                       std::string* notice) {
+  if (!is_cuda(device))
+    return promptiqa::Context::cpu(threads, promptiqa::cpu_backend(precision_named(precision), notice));
+#if defined(PROMPTIQA_EXAMPLES_CUDA)
+  promptiqa::CudaOptions options;
+  options.allow_tf32 = precision == "tf32";
+  try {
+    return promptiqa::make_cuda_context(cuda_ordinal(device), std::make_shared<promptiqa::ThreadPool>(threads),
+                                        options);
+  } catch (const promptiqa::CudaError& error) {
+    throw promptiqa::CudaError("--device " + device + ": " + error.what() + "; --device cpu works without a GPU");
+  }
+#else
+  throw promptiqa::CudaError("--device " + device +
+                             ": this program was built without CUDA (configure with -DPROMPTIQA_CUDA=ON, which needs "
+                             "nvcc); --device cpu works without a GPU");
+#endif
+}
+
+}  // namespace examples
