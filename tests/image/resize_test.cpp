@@ -70,3 +70,19 @@ TEST_CASE("resize_cubic refuses sizes that are not positive and empty images") {
   CHECK_THROWS_AS(resize_cubic(source, 5, -1), ImageError);
   CHECK_THROWS_AS(resize_cubic(Image(), 5, 5), ImageError);
 }
+
+TEST_CASE("resize_short_side keeps the aspect ratio") {
+  const auto sides = [](int width, int height, int pixels) {
+    const std::vector<std::uint8_t> grey(static_cast<std::size_t>(3 * width * height), 90);
+    const Image image = resize_short_side(Image::view(grey.data(), width, height, 3), pixels);
+    CHECK(*image.row(0) == 90);
+    return std::vector<int>{image.width(), image.height()};
+  };
+  CHECK(sides(30, 20, 10) == std::vector<int>{15, 10});
+  CHECK(sides(20, 30, 40) == std::vector<int>{40, 60});
+  CHECK(sides(7, 5, 3) == std::vector<int>{4, 3});  // 4.2
+  CHECK(sides(11, 4, 2) == std::vector<int>{6, 2});  // 5.5: half a pixel rounds up
+  CHECK(sides(9, 9, 9) == std::vector<int>{9, 9});
+  CHECK_THROWS_AS(sides(9, 9, 0), ImageError);
+  CHECK_THROWS_WITH(sides(3000, 1, 512), ContainsSubstring("too long and narrow"));
+}

@@ -140,7 +140,7 @@ PROMPTIQA_INLINE void Arena::end(MemoryPool& pool) noexcept {
     } else if (!std::all_of(plan.pieces.begin(), plan.pieces.end(),
                             [](const Piece& piece) { return piece.outlives || piece.block.unique(); })) {
       forget();  // somebody keeps a piece, and other plans use the same place
-    } else if (mode_ == Mode::departed || next_ < plan.pieces.size()) {
+    } else if (mode_ == Mode::departed) {
       plan = Plan();
     }
   } catch (const std::bad_alloc&) {
