@@ -84,7 +84,7 @@ int run(TrainingOptions& options, promptiqa::Communicator& ranks) {
     throw promptiqa::FileError(options.checkpoint +
                                ": a checkpoint is there already; --resume continues its run, --restart replaces it");
   std::string notice;
-  Context ctx = make_context(options.device, options.precision, options.threads, &notice);
+  Context ctx = make_context(options.device, options.precision, options.threads, &notice, true);
   if (!notice.empty()) note(options, notice);
   Model model = initial_model(ctx, options);
   // Rank 0 makes the caches, the others find them.

@@ -123,7 +123,10 @@ cublasLtEpilogue_t epilogue_of(bool bias, Activation activation) {
 
 DeviceTraits device_traits(const Op& op) { return blas_of(op).traits; }
 
-void allow_tf32(const Op& op, bool allow) { blas_of(op).traits.tf32 = allow; }
+void set_products(const Op& op, bool tf32, bool bf16) {
+  DeviceTraits& traits = blas_of(op).traits;
+  traits.tf32 = tf32, traits.bf16 = bf16;
+}
 
 template <class T, class C>
 void matrix_product(const Op& op, const MatrixProduct<T, C>& p) {

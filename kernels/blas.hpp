@@ -18,11 +18,13 @@ struct DeviceTraits {
   int capability;            // 90 for compute capability 9.0
   std::size_t shared_bytes;  // the most shared memory that one block may ask for
   bool tf32;                 // float products may round their operands to 10 fraction bits
+  bool bf16 = false;         // gemm rounds float operands to bfloat16
 };
 DeviceTraits device_traits(const Op& op);
 
-/// Lets float matrix products, attention and convolutions of the op's queue use TF32 tensor cores. Off at first.
-void allow_tf32(const Op& op, bool allow);
+/// How the op's queue computes with floats: tf32 lets matrix products, attention and convolutions use TF32 tensor
+/// cores, bf16 rounds the operands of gemm to bfloat16. Both are off at first.
+void set_products(const Op& op, bool tf32, bool bf16);
 
 /// c[i] = alpha * op(a[i]) op(b[i]) + beta * c[i] for i in [0, batch); m, n, k and batch are at least 1. As in
 /// GemmArgs.

@@ -32,7 +32,8 @@ Context make_cuda_context(int ordinal, std::shared_ptr<ThreadPool> pool, const C
   parts.double_kernels = &cuda::kernel_table<double>();
   parts.bfloat16_kernels = &cuda::kernel_table<bfloat16>();
   Context ctx = Context::on_device(std::move(parts), std::move(pool));
-  if (options.allow_tf32) cuda::allow_tf32(cuda::Op("make_cuda_context", ctx.kernel_context()), true);
+  if (options.allow_tf32 || options.bf16_products)
+    cuda::set_products(cuda::Op("make_cuda_context", ctx.kernel_context()), true, options.bf16_products);
   return ctx;
 }
 

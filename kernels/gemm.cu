@@ -40,6 +40,57 @@ bool fused_gemm(const Op& op, const GemmArgs<T>& args, MatrixProduct<T, T> produ
   }
 }
 
+/// The product and its epilogue; operands are T, or floats that were rounded.
+template <class T, class In>
+void multiply(const Op& op, const GemmArgs<T>& args, const MatrixProduct<In, T>& product) {
+  using A = accumulate_t<T>;
+  const bool plain = !args.bias && !args.residual && args.activation == Activation::none;
+  if (args.k > 0 && plain) return matrix_product(op, product);
+  if constexpr (std::is_same_v<T, In>)
+    if (args.k > 0 && fused_gemm(op, args, product)) return;
+
+  // The product in the type of sums, in c itself where nothing of c is still needed; then the rest.
+  Epilogue<T> e = {args.m,        args.n,    args.batch, nullptr,       args.ldc,  args.stride_c,   args.c, args.ldc,
+                   args.stride_c, args.bias, false,      args.residual, args.beta, args.activation, false};
+  StorageRef scratch;
+  if (args.k > 0) {
+    MatrixProduct<In, A> sums = {args.m,    args.n,      args.k,           args.batch,
+                                 product.a, product.lda, product.stride_a, product.transpose_a,
+                                 product.b, product.ldb, product.stride_b, product.transpose_b,
+                                 nullptr,   args.ldc,    args.stride_c,    args.alpha,
+                                 A(0)};
+    if constexpr (std::is_same_v<T, A>)
+      if (args.beta == 0 && args.residual != args.c) sums.c = args.c;
+    if (!sums.c) {
+      scratch = op.memory.allocate(static_cast<std::size_t>(args.batch * args.m * args.n) * sizeof(A));
+      sums.c = static_cast<A*>(scratch->data);
+      sums.ldc = e.product_row = args.n;
+      sums.stride_c = e.product_entry = args.m * args.n;
+    }
+    matrix_product(op, sums);
+    e.product = sums.c;
+  }
+  launch_epilogue(op, e);
+}
+
+/// An operand rounded to bfloat16, in rows of a multiple of 16 bytes, which tensor cores want.
+struct RoundedOperand {
+  StorageRef storage;
+  std::int64_t ld, stride;
+  const bfloat16* data() const { return static_cast<const bfloat16*>(storage->data); }
+};
+RoundedOperand rounded_operand(const Op& op, std::int64_t rows, std::int64_t columns, std::int64_t batch,
+                               const float* x, std::int64_t ld, std::int64_t stride) {
+  const std::int64_t entries = stride == 0 ? 1 : batch, groups = (columns + 7) / 8;
+  RoundedOperand result = {op.memory.allocate(static_cast<std::size_t>(entries * rows * groups) * 8 * sizeof(bfloat16)),
+                           8 * groups, stride == 0 ? 0 : rows * groups * 8};
+  const bool vectors = aligned(x, 16) && ld % 4 == 0 && stride % 4 == 0;
+  launch(round_rows_kernel<float>, blocks_for(op, entries * rows * groups, 256), 256, 0, op,
+         RoundRows<float>{entries, rows, columns, x, ld, stride, vectors, static_cast<bfloat16*>(result.storage->data),
+                          groups});
+  return result;
+}
+
 }  // namespace
 
 /// The layout of packed matrices: no CPU backend has it.
@@ -64,7 +115,6 @@ PROMPTIQA_CUDA_INSTANTIATE(pack_matrix, PackMatrixArgs)
 
 template <class T>
 void gemm(const KernelContext& kc, const GemmArgs<T>& args) {
-  using A = accumulate_t<T>;
   const Op op("gemm", kc);
   if (args.m == 0 || args.n == 0 || args.batch == 0) return;
 
@@ -82,32 +132,20 @@ void gemm(const KernelContext& kc, const GemmArgs<T>& args) {
     product.transpose_b = true;
   }
 
-  const bool plain = !args.bias && !args.residual && args.activation == Activation::none;
-  if (args.k > 0 && plain) return matrix_product(op, product);
-  if (args.k > 0 && fused_gemm(op, args, product)) return;
-
-  // The product in the type of sums, in c itself where nothing of c is still needed; then the rest.
-  Epilogue<T> e = {args.m,        args.n,    args.batch, nullptr,       args.ldc,  args.stride_c,   args.c, args.ldc,
-                   args.stride_c, args.bias, false,      args.residual, args.beta, args.activation, false};
-  StorageRef scratch;
-  if (args.k > 0) {
-    MatrixProduct<T, A> sums = {args.m,    args.n,      args.k,           args.batch,
-                                product.a, product.lda, product.stride_a, product.transpose_a,
-                                product.b, product.ldb, product.stride_b, product.transpose_b,
-                                nullptr,   args.ldc,    args.stride_c,    args.alpha,
-                                A(0)};
-    if constexpr (std::is_same_v<T, A>)
-      if (args.beta == 0 && args.residual != args.c) sums.c = args.c;
-    if (!sums.c) {
-      scratch = op.memory.allocate(static_cast<std::size_t>(args.batch * args.m * args.n) * sizeof(A));
-      sums.c = static_cast<A*>(scratch->data);
-      sums.ldc = e.product_row = args.n;
-      sums.stride_c = e.product_entry = args.m * args.n;
+  if constexpr (std::is_same_v<T, float>)
+    if (args.k > 0 && device_traits(op).bf16) {
+      const RoundedOperand a =
+          rounded_operand(op, args.transpose_a ? args.k : args.m, args.transpose_a ? args.m : args.k, args.batch,
+                          product.a, product.lda, product.stride_a);
+      const RoundedOperand b =
+          rounded_operand(op, product.transpose_b ? args.n : args.k, product.transpose_b ? args.k : args.n, args.batch,
+                          product.b, product.ldb, product.stride_b);
+      return multiply<T, bfloat16>(op, args,
+                                   {args.m, args.n, args.k, args.batch, a.data(), a.ld, a.stride, product.transpose_a,
+                                    b.data(), b.ld, b.stride, product.transpose_b, args.c, args.ldc, args.stride_c,
+                                    args.alpha, args.beta});
     }
-    matrix_product(op, sums);
-    e.product = sums.c;
-  }
-  launch_epilogue(op, e);
+  multiply<T, T>(op, args, product);
 }
 PROMPTIQA_CUDA_INSTANTIATE(gemm, GemmArgs)
 

@@ -67,6 +67,39 @@ __global__ void __launch_bounds__(256) round_kernel(std::int64_t count, const ac
   if (i < count) y[i] = narrow<T>(x[i]);
 }
 
+/// The matrices that round_rows_kernel reads, and where it puts them.
+template <class T>
+struct RoundRows {
+  std::int64_t entries, rows, columns;
+  const T* x;
+  std::int64_t ld, stride;
+  bool vectors;         // rows of x begin at 16-byte addresses
+  bfloat16* y;          // (entries, rows, 8 * groups)
+  std::int64_t groups;  // of eight columns a row; the last one is filled up with zeros
+};
+
+/// y = x rounded to nearest, ties to even. A thread a group of eight columns.
+template <class T>
+__global__ void __launch_bounds__(256) round_rows_kernel(RoundRows<T> r) {
+  const std::int64_t i = std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
+  const std::int64_t row = i / r.groups, column = i % r.groups * 8;
+  if (row >= r.entries * r.rows) return;
+  const T* x = r.x + row / r.rows * r.stride + row % r.rows * r.ld + column;
+  Vector<bfloat16, 8> y;
+  if (r.vectors && column + 8 <= r.columns) {
+    const Vector<T, 4> low = load_vector<4>(x), high = load_vector<4>(x + 4);
+    PROMPTIQA_UNROLL
+    for (int k = 0; k < 4; ++k) {
+      y.values[k] = narrow<bfloat16>(low.values[k]);
+      y.values[4 + k] = narrow<bfloat16>(high.values[k]);
+    }
+  } else {
+    PROMPTIQA_UNROLL
+    for (int k = 0; k < 8; ++k) y.values[k] = narrow<bfloat16>(column + k < r.columns ? x[k] : T(0));
+  }
+  store_vector(r.y + i * 8, y);
+}
+
 /// packed (n, k) from b: a copy of rows, or a transposition through tiles of 32 x 32. A block is (32, 8) threads.
 template <class T>
 __global__ void __launch_bounds__(256) pack_matrix_kernel(PackMatrixArgs<T> args) {

@@ -59,12 +59,13 @@ inline void check_precision(const std::string& device, const std::string& precis
 /// The Context of a device and precision; threads 0: all cores. `notice` receives a sentence when the precision is not
 /// to be had. Throws CudaError when there is no such device or the program was built without CUDA.
 inline promptiqa::Context make_context(const std::string& device, const std::string& precision, int threads,
-                                       std::string* notice) {
+                                       std::string* notice, [[maybe_unused]] bool trains = false) {
   if (!is_cuda(device))
     return promptiqa::Context::cpu(threads, promptiqa::cpu_backend(precision_named(precision), notice));
 #if defined(PROMPTIQA_EXAMPLES_CUDA)
   promptiqa::CudaOptions options;
   options.allow_tf32 = precision == "tf32";
+  options.bf16_products = trains && precision == "bf16";  // scoring has Model<bfloat16>
   try {
     return promptiqa::make_cuda_context(cuda_ordinal(device), std::make_shared<promptiqa::ThreadPool>(threads),
                                         options);

@@ -184,8 +184,8 @@ inline int parse_training_options(int argc, char** argv, TrainingOptions& option
       ->check(CLI::Range(1, 1024))
       ->group("Machine");
   app.add_option("--precision", options.precision,
-                 "fp32; on the CPU bf16: matrix products of bfloat16\noperands; on a GPU tf32: products of operands with "
-                 "10\nfraction bits. Default: fp32")
+                 "fp32; bf16: matrix products of bfloat16 operands (on a\nGPU attention and convolutions are tf32); tf32, "
+                 "on a\nGPU: products of operands with 10 fraction bits.\nDefault: fp32")
       ->type_name("P")
       ->check(CLI::IsMember({"fp32", "tf32", "bf16"}))
       ->group("Machine");
@@ -205,8 +205,6 @@ inline int parse_training_options(int argc, char** argv, TrainingOptions& option
     trainer.sampler.augmentation.scaling =
         scaling == "paper" ? promptiqa::ScalingForm::paper : promptiqa::ScalingForm::released;
     check_precision(options.device, options.precision);
-    if (is_cuda(options.device) && options.precision == "bf16")
-      throw CLI::ValidationError("--precision bf16", "trains on the CPU only; a GPU trains in fp32 or tf32");
     if (options.data.empty() && options.photos.empty())
       throw CLI::ValidationError("--data or --photos", "there is nothing to train on; give at least one");
     if (options.checkpoint.empty()) options.checkpoint = options.out + ".checkpoint";

@@ -22,6 +22,9 @@ struct CudaOptions {
   /// Products, attention and convolutions of floats may round their operands to TF32 (10 fraction bits; sums stay
   /// float), which tensor cores multiply several times as fast. From compute capability 8.0 on.
   bool allow_tf32 = false;
+  /// Matrix products of floats round their operands to bfloat16; sums and results stay float, as do weights and the
+  /// optimiser: mixed-precision training of a Model<float>. Attention and convolutions use TF32, which rounds less.
+  bool bf16_products = false;
 };
 
 /// A Context whose tensors live on CUDA device `ordinal` and whose ops run there, in a stream of their own. What stays

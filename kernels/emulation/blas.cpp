@@ -72,13 +72,19 @@ void for_each_sum(const MatrixProduct<T, C>& p, bool tf32, F&& f) {
 
 }  // namespace
 
-// A queue that may use TF32 has a handle; there is nothing else to keep in one.
+// A handle is one of these; there is nothing else to keep in one.
+static char with_tf32, with_bf16, with_both;
+
 DeviceTraits device_traits(const Op& op) {
   DeviceTraits traits = emulation::traits;
-  traits.tf32 = traits.tf32 || op.queue.blas;
+  const void* handle = op.queue.blas;
+  traits.tf32 = traits.tf32 || handle == &with_tf32 || handle == &with_both;
+  traits.bf16 = traits.bf16 || handle == &with_bf16 || handle == &with_both;
   return traits;
 }
-void allow_tf32(const Op& op, bool allow) { op.queue.blas = allow ? &op.queue : nullptr; }
+void set_products(const Op& op, bool tf32, bool bf16) {
+  op.queue.blas = tf32 && bf16 ? &with_both : tf32 ? &with_tf32 : bf16 ? &with_bf16 : nullptr;
+}
 void close_blas(Queue& queue) noexcept { queue.blas = nullptr; }
 
 template <class T, class C>

@@ -239,6 +239,34 @@ TEST_CASE("without memory for a slab a run still works") {
   }
 }
 
+TEST_CASE("a slab that is refused takes no other plan with it") {
+  class Limited : public MemoryPool {
+    void* system_allocate(std::size_t bytes) override {
+      if (bytes >= 150000) throw std::bad_alloc();
+      return MemoryPool::system_allocate(bytes);
+    }
+  };
+  const auto pool = std::make_shared<Limited>();
+  Arena arena;
+  const auto run = [&](int key, std::size_t bytes) {
+    arena.begin({nullptr, key});
+    StorageRef a = arena.allocate(*pool, bytes), b = arena.allocate(*pool, bytes);
+    std::memset(a->data, 1, bytes);
+    std::memset(b->data, 2, bytes);
+    const bool kept = static_cast<char*>(a->data)[bytes - 1] == 1;
+    a = b = StorageRef();
+    arena.end(*pool);
+    return kept;
+  };
+  for (int round = 0; round < 3; ++round) {
+    CHECK(run(1, 1000));
+    CHECK(run(1, 1000));
+    CHECK(arena.slab_bytes() > 0);
+    CHECK(run(2, 100000));  // its slab would have 200,000 bytes
+    CHECK(arena.slab_bytes() == 0);
+  }
+}
+
 TEST_CASE("a scope: tensors of a context, nested scopes and tapes, a copied context") {
   Context ctx = Context::cpu(1);
   const auto run = [&](Context& c) {
@@ -256,6 +284,15 @@ TEST_CASE("a scope: tensors of a context, nested scopes and tapes, a copied cont
   Context other = ctx;
   CHECK(other.arena().slab_bytes() == 0);
   CHECK(run(other) == 2.0f);
+  CHECK(run(other) == 2.0f);
+  CHECK(other.arena().slab_bytes() > 0);
+  other = ctx;
+  CHECK(other.arena().slab_bytes() == 0);
+  CHECK(run(ctx) == 2.0f);
+  const std::size_t held = ctx.memory().bytes_reserved();
+  ctx.trim();
+  CHECK(ctx.memory().bytes_reserved() <= held - 800);
+  CHECK(run(ctx) == 2.0f);
 
   Tape tape;
   const TapeScope recording(ctx, &tape);

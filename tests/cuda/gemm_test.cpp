@@ -47,9 +47,10 @@ struct Layout {
   }
 };
 
-/// c with its gaps. `size` instead of the product: the sum of absolute values, for error bounds.
+/// c with its gaps, from operands rounded to bfloat16 if asked for. `size` instead of the product:
+/// the sum of absolute values, for error bounds.
 template <class T, class In>
-Numbers run(const Case& c, const KernelTable<T>& table, Context& ctx, bool size) {
+Numbers run(const Case& c, const KernelTable<T>& table, Context& ctx, bool size, bool round = false) {
   using A = accumulate_t<T>;
   const auto draw = [&](const Layout& l, std::uint32_t seed) {
     const Numbers n = numbers<In>(l.batch * l.rows * l.columns, seed);
@@ -58,7 +59,11 @@ Numbers run(const Case& c, const KernelTable<T>& table, Context& ctx, bool size)
   const Layout a(c.transpose_a ? c.k : c.m, c.transpose_a ? c.m : c.k, c.batch, c.gap);
   const Layout b(c.transpose_b ? c.n : c.k, c.transpose_b ? c.k : c.n, c.shared_b || c.packed ? 1 : c.batch, c.gap);
   const Layout out(c.m, c.n, c.batch, c.gap);
-  const Buffer<T> a_data(draw(a, 1)), b_data(draw(b, 2)), residual(draw(out, 3)), result(draw(out, 4));
+  Numbers a_numbers = draw(a, 1), b_numbers = draw(b, 2);
+  if (round)
+    for (Numbers* operand : {&a_numbers, &b_numbers})
+      for (double& v : *operand) v = to_double(from_double<bfloat16>(v));
+  const Buffer<T> a_data(a_numbers), b_data(b_numbers), residual(draw(out, 3)), result(draw(out, 4));
   Numbers bias_numbers = numbers<In>(c.n, 5);  // bfloat16 holds them: cuBLAS's fused kernels round them to it
   if (size) bias_numbers = absolute(bias_numbers);
   const Buffer<A> bias(bias_numbers);
@@ -92,9 +97,10 @@ void check(const Case& c, const Path& path, bool fuses) {
   INFO(name_of(c) << ", " << path.name << ", " << sizeof(T) << " bytes an element" << (fuses ? "" : ", nothing fused"));
   const WithTraits traits(path.traits);
   emulation::fuses = fuses;
+  const bool rounds = path.traits.bf16 && std::is_same_v<T, float>;
   const Numbers got = run<T, T>(c, cuda::kernel_table<T>(), emulated(), false);
   emulation::fuses = true;
-  const Numbers want = run<double, T>(c, exact().kernels<double>(), exact(), false);
+  const Numbers want = run<double, T>(c, exact().kernels<double>(), exact(), false, rounds);
   const Numbers size = run<double, T>(c, exact().kernels<double>(), exact(), true);
   // gelu's slope is at most 1.13; the fused one is the tanh form, 5e-4 off at most.
   const double gelu = c.activation == Activation::gelu && sizeof(T) == 2 && fuses ? 5e-4 : 0;
@@ -141,6 +147,28 @@ TEST_CASE("matrix products with every epilogue, transpose, stride and packing", 
   check_all<double>(plain);
   check_all<bfloat16>(bf16_tensor_cores);
   check_all<float>(tf32_tensor_cores);
+  check_all<float>(bf16_products);  // no operand error: the expectation is of rounded operands
+  check_all<double>(bf16_products);
+}
+
+TEST_CASE("operands of floats are rounded to bfloat16 to nearest, ties to even, and results are not", "[cuda]") {
+  CudaOptions options;
+  options.bf16_products = true;
+  Context ctx = make_cuda_context(0, std::make_shared<ThreadPool>(1), options);
+  // Spacing at 1 is 2^-7; the last column is in a group of its own.
+  const Buffer<float> a(Numbers{1 + 0x1p-8, 1 + 0x3p-8, 1 + 0x1p-8 + 0x1p-20, 0, 0, 0, 0, 0x1p-120, -1 - 0x3p-8});
+  const Numbers want = {1, 1 + 0x1p-6, 1 + 0x1p-7, 0, 0, 0, 0, 0x1p-120, -1 - 0x1p-6};
+  Numbers identity(81, 0);
+  for (std::size_t i = 0; i < 9; ++i) identity[10 * i] = 1;
+  const Buffer<float> b(identity), c(9), residual(Numbers(9, 0x1p-20));
+  GemmArgs<float> args{};
+  args.m = 1, args.n = args.k = 9, args.batch = 1, args.a = a.data(), args.lda = 9, args.b = b.data(), args.ldb = 9;
+  args.c = c.data(), args.ldc = 9, args.alpha = 1;
+  cuda::kernel_table<float>().gemm(ctx.kernel_context(), args);
+  CHECK(c.values() == want);
+  args.residual = residual.data();
+  cuda::kernel_table<float>().gemm(ctx.kernel_context(), args);
+  CHECK(c.values()[1] == want[1] + 0x1p-20);
 }
 
 TEST_CASE("epilogues are fused where cuBLAS has a kernel for them", "[cuda]") {

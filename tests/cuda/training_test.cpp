@@ -103,3 +103,44 @@ TEST_CASE("recomputing blocks on the emulated device gives the same gradients, d
   CHECK(a.prompt_loss == b.prompt_loss);
   check_near(a.gradient_norm, b.gradient_norm, 1e-5 * a.gradient_norm);
 }
+
+// Operands of products lose at most 2^-9 of their size (golden features move by up to 6% in bfloat16, scores by less
+// than 0.03: precision_test.cpp); the prompt loss is a mean of score differences. The way back doubles the products:
+// 12% of the gradient's norm, and as much of what two steps change (measured: 4% and 9%). 20% would be a defect.
+TEST_CASE("steps of mixed precision stay near fp32's, and keep updates that bfloat16 weights would lose", "[cuda]") {
+  const Workshop shop;
+  CudaOptions rounded;
+  rounded.bf16_products = true;
+  Context mixed = make_cuda_context(0, std::make_shared<ThreadPool>(1), rounded);
+  Context exact = make_cuda_context(0, std::make_shared<ThreadPool>(1));
+  TrainerOptions options = small_options();
+  options.schedule.rate = 1e-5;
+  Run ours(mixed, shop, options), theirs(exact, shop, options);
+  const std::vector<float> before = state_values(theirs.trainer.model());
+  CHECK(largest_difference(state_values(ours.trainer.model()), before) == 0);
+  double losses_off = 0;
+  for (int i = 0; i < 2; ++i) {
+    const StepReport a = ours.trainer.step(), b = theirs.trainer.step();
+    check_near(a.prompt_loss, b.prompt_loss, 0.03);
+    check_near(a.gradient_norm, b.gradient_norm, 0.2 * b.gradient_norm);
+    losses_off += std::abs(a.prompt_loss - b.prompt_loss);
+  }
+  CHECK(losses_off > 1e-5);  // not fp32 in disguise
+
+  // A bfloat16's spacing is more than 2^-8 of it: a change of less than half of that would be rounded away.
+  const std::vector<float> after = state_values(ours.trainer.model()), fp32 = state_values(theirs.trainer.model());
+  REQUIRE(after.size() == fp32.size());
+  double difference = 0, change = 0;
+  std::size_t kept = 0;
+  for (std::size_t i = 0; i < after.size(); ++i) {
+    const double moved = std::abs(double(after[i]) - before[i]), of = std::abs(before[i]);
+    kept += moved > 0 && moved < of * 0x1p-9;
+    if (std::abs(double(fp32[i]) - before[i]) > 3 * options.schedule.rate) continue;  // a running statistic
+    difference += (double(after[i]) - fp32[i]) * (double(after[i]) - fp32[i]);
+    change += (double(fp32[i]) - before[i]) * (double(fp32[i]) - before[i]);
+  }
+  INFO(std::sqrt(difference / change) << " of the change, " << kept << " of " << after.size() << " kept");
+  CHECK(change > 0);
+  CHECK(difference <= 0.2 * 0.2 * change);  // false for a NaN
+  CHECK(kept > after.size() / 2);
+}

@@ -32,7 +32,10 @@ class Arena {
  public:
   Arena() = default;
   Arena(const Arena&) {}
-  Arena& operator=(const Arena&) { return *this; }
+  Arena& operator=(const Arena&) {
+    forget();
+    return *this;
+  }
   Arena(Arena&&) = default;
   Arena& operator=(Arena&&) = default;
 
@@ -43,8 +46,11 @@ class Arena {
   /// The next block of the run, of at least `bytes` bytes. Throws std::bad_alloc.
   StorageRef allocate(MemoryPool& pool, std::size_t bytes);
   /// Ends the run; after a recorded one makes the plan, and the slab if it is too small. Without memory for
-  /// that there is no plan, and the next run is recorded again.
+  /// that everything is forgotten, and next runs are recorded again.
   void end(MemoryPool& pool) noexcept;
+
+  /// Drops all plans and the slab. There must be no run under way.
+  void forget() noexcept;
 
   /// Bytes of the slab. For tests.
   std::size_t slab_bytes() const { return slab_ ? (*slab_)->capacity : 0; }
@@ -72,7 +78,6 @@ class Arena {
   void note_free_pieces(Plan& plan);
   static void lay_out(Plan& plan);
   void make_blocks(Plan& plan);
-  void forget();
 
   Mode mode_ = Mode::idle;
   std::vector<Plan> plans_;

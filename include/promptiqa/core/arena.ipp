@@ -56,8 +56,13 @@ PROMPTIQA_INLINE StorageRef Arena::allocate(MemoryPool& pool, std::size_t bytes)
   Piece piece;
   piece.bytes = bytes;
   piece.block = block;
-  live_.push_back(static_cast<std::uint32_t>(plan.pieces.size()));
-  plan.pieces.push_back(std::move(piece));
+  try {
+    plan.pieces.push_back(std::move(piece));
+    live_.push_back(static_cast<std::uint32_t>(plan.pieces.size() - 1));
+  } catch (...) {
+    mode_ = Mode::departed;  // the record has a gap
+    throw;
+  }
   return block;
 }
 
@@ -111,8 +116,9 @@ PROMPTIQA_INLINE void Arena::make_blocks(Plan& plan) {
   plan.slab = slab_;
 }
 
-PROMPTIQA_INLINE void Arena::forget() {
+PROMPTIQA_INLINE void Arena::forget() noexcept {
   plans_.clear();
+  live_.clear();
   slab_.reset();
 }
 
@@ -144,7 +150,7 @@ PROMPTIQA_INLINE void Arena::end(MemoryPool& pool) noexcept {
       plan = Plan();
     }
   } catch (const std::bad_alloc&) {
-    plan = Plan();
+    forget();  // the other plans may have lost their slab
   }
   mode_ = Mode::idle;
 }

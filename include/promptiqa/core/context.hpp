@@ -65,6 +65,13 @@ class Context {
   MemoryPool& memory() const { return *memory_; }
   const Arena& arena() const { return arena_; }
 
+  /// Gives memory that nobody uses back to the system: free blocks of the pool, and the slab of inference, which is laid
+  /// out again by the next pass. Not inside an ArenaScope.
+  void trim() {
+    arena_.forget();
+    memory_->trim();
+  }
+
   /// The device's kernels for element type T: float, double, and on a device bfloat16. Throws Error for bfloat16 on the
   /// CPU, whose bf16 is a backend.
   template <class T>
