@@ -232,17 +232,63 @@ TEST_CASE("bf16 attention is within its rounding, for awkward sizes and any numb
 }
 #endif
 
-TEST_CASE("bf16 convolutions round their operands, but not those of pixels") {
+TEST_CASE("bf16 convolutions round their operands, but not those of pixels or few channels") {
   if (missing()) return;
   Context ctx = Context::cpu(1, CpuBackend::avx512_bf16);
   const float tie = 1.0f + 0x1p-8f;  // rounds to 1
-  for (const std::int64_t channels : {3, 7, 8, 9}) {
+  for (const std::int64_t channels : {3, 31, 32, 33}) {
     const Tensor<float> x = ctx.full<float>(Shape{1, channels, 2, 2}, tie);
     const Tensor<float> weight = ctx.full<float>(Shape{1, channels, 1, 1}, 1);
-    const float each = channels < 8 ? tie : 1.0f, want = static_cast<float>(channels) * each;
+    const float each = channels < 32 ? tie : 1.0f, want = static_cast<float>(channels) * each;
     INFO(channels << " channels");
     CHECK(conv2d(ctx, x, weight, Tensor<float>(), Conv2dOptions::square(1, 0)).values()[3] == want);
     const auto packed = PackedConv2d<float>::pack(ctx, weight, {});
     CHECK(conv2d(ctx, x, packed, Tensor<float>(), Conv2dOptions::square(1, 0)).values()[3] == want);
   }
+}
+
+TEST_CASE("bf16 convolutions are the convolutions of rounded operands, for awkward sizes and strides") {
+  if (missing()) return;
+  Context bf16 = Context::cpu(2, CpuBackend::avx512_bf16), exact = Context::cpu(1, CpuBackend::portable);
+  // Multiples of 1/256 in [-2, 2): more bits than bfloat16 keeps.
+  const auto draw = [](std::int64_t count, std::uint32_t state) {
+    std::vector<float> values;
+    for (std::int64_t i = 0; i < count; ++i) {
+      state = state * 1664525u + 1013904223u;
+      values.push_back(static_cast<float>(state >> 22) / 256 - 2);
+    }
+    return values;
+  };
+  const auto rounded = [](std::vector<float> values) {
+    for (float& v : values) v = to_float(to_bfloat16(v));
+    return values;
+  };
+  for (const std::int64_t channels : {32, 33, 70})
+    for (const std::int64_t kernel : {1, 3, 5})
+      for (const std::int64_t stride : {1, 2, 3}) {
+        INFO(channels << " channels, kernel " << kernel << ", stride " << stride);
+        const Shape in{2, channels, 9, 7}, shape{19, channels, kernel, kernel};
+        const std::vector<float> x = draw(in.numel(), 1), w = draw(shape.numel(), 2);
+        const auto options = Conv2dOptions::square(stride, kernel / 2);
+        const auto tensor = [](Context& ctx, const Shape& s, const std::vector<float>& v) {
+          return ctx.from<float>(s, std::span<const float>(v));
+        };
+        const Tensor<float> want = conv2d(exact, tensor(exact, in, rounded(x)), tensor(exact, shape, rounded(w)),
+                                          Tensor<float>(), options);
+        const Tensor<float> weight = tensor(bf16, shape, w), input = tensor(bf16, in, x);
+        const Tensor<float> plain = conv2d(bf16, input, weight, Tensor<float>(), options);
+        const Tensor<float> packed =
+            conv2d(bf16, input, PackedConv2d<float>::pack(bf16, weight, {}), Tensor<float>(), options);
+        REQUIRE(plain.shape() == want.shape());
+        // Products are exact, at most 4; a sum of n of them is off by at most n rounding errors of its size.
+        const double terms = static_cast<double>(channels * kernel * kernel), bound = terms * terms * 4 * 0x1p-24;
+        double worst = 0, worst_packed = 0;
+        for (std::int64_t i = 0; i < want.numel(); ++i) {
+          const double y = want.data()[i];
+          worst = std::max(worst, std::abs(plain.data()[i] - y));
+          worst_packed = std::max(worst_packed, std::abs(packed.data()[i] - y));
+        }
+        CHECK(worst <= std::min(bound, 0.05));
+        CHECK(worst_packed <= std::min(bound, 0.05));
+      }
 }

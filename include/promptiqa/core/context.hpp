@@ -65,10 +65,10 @@ class Context {
   MemoryPool& memory() const { return *memory_; }
   const Arena& arena() const { return arena_; }
 
-  /// Gives memory that nobody uses back to the system: free blocks of the pool, and the slab of inference, which is laid
-  /// out again by the next pass. Not inside an ArenaScope.
+  /// Gives memory that nobody uses back to the system: free blocks of the pool and, outside an ArenaScope, the slab of
+  /// inference, which is laid out again by the next pass.
   void trim() {
-    arena_.forget();
+    if (!arena_.active()) arena_.forget();
     memory_->trim();
   }
 

@@ -182,7 +182,7 @@ std::shared_ptr<const typename Model<T>::MalProducts> Model<T>::products_for(Con
     std::lock_guard<std::mutex> lock(lazy_->guard);
     if (lazy_->products) return lazy_->products;
   }
-  ctx.memory().trim();  // what earlier images left would otherwise lie beside products of whole weights,
+  ctx.trim();  // what earlier images left would otherwise lie beside products of whole weights,
   auto products = std::make_shared<const MalProducts>(image_encoder_.form_products(ctx, released_));
   ctx.memory().trim();  // whose scratch nothing later is as large as
   std::lock_guard<std::mutex> lock(lazy_->guard);
