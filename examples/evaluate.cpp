@@ -94,7 +94,8 @@ std::vector<FailedImage> failed_images(const std::vector<Measured>& measured, co
   std::vector<FailedImage> failed;
   for (const Measured& m : measured)
     for (const promptiqa::DatasetItem& item : m.data.items)
-      if (store.failed(item.image)) failed.push_back({m.data.name, item.image, store.error(item.image)});
+      if (const PictureId id{item.image, m.data.short_side}; store.failed(id))
+        failed.push_back({m.data.name, item.image, store.error(id)});
   return failed;
 }
 

@@ -5,6 +5,7 @@
 
 #include <array>
 #include <cmath>
+#include <compare>
 #include <csignal>
 #include <map>
 #include <optional>
@@ -45,7 +46,14 @@ struct Picture {
 /// Thrown between two batches when the user interrupts.
 struct Interrupted {};
 
-/// All pictures of a run, by path.
+/// A picture as a data set means it: the same file by way of another short side is another picture.
+struct PictureId {
+  std::string file;
+  int short_side = 0;  // see promptiqa::Dataset
+  auto operator<=>(const PictureId&) const = default;
+};
+
+/// All pictures of a run.
 class PictureStore {
  public:
   struct Options {
@@ -63,37 +71,37 @@ class PictureStore {
   PictureStore(promptiqa::Context& ctx, const AnyModel& model, FeatureCache& cache, Options options)
       : ctx_(ctx), model_(model), cache_(cache), options_(options) {}
 
-  /// Makes what is wanted of these files known; files that fail get an error. short_side: see Dataset; features made by
-  /// way of it are not kept for the next run. Throws Interrupted.
-  void load(const std::vector<std::string>& files, int short_side, const Wanted& wanted) {
+  /// Makes what is wanted of these pictures known; those that fail get an error. Features made by way of a short side are
+  /// not kept for the next run. Throws Interrupted.
+  void load(const std::vector<PictureId>& pictures, const Wanted& wanted) {
     std::vector<ImageFile> missing;
     std::vector<FileStamp> stamps;
-    for (const std::string& file : files) {
-      Picture& picture = pictures_[file];
+    for (const PictureId& id : pictures) {
+      Picture& picture = pictures_[id];
       if (!picture.error.empty()) continue;
-      if (wanted.features && picture.features.empty() && short_side == 0)
-        if (const std::vector<float>* kept = cache_.find(file)) picture.features = *kept;
+      if (wanted.features && picture.features.empty() && id.short_side == 0)
+        if (const std::vector<float>* kept = cache_.find(id.file)) picture.features = *kept;
       if ((!wanted.features || !picture.features.empty()) && (!wanted.attributes || picture.attributes) &&
           (!wanted.hash || picture.hash))
         continue;
-      if (!requested_.insert(file).second) continue;  // named twice
-      missing.push_back({file, {}, short_side});
-      stamps.push_back(file_stamp(file).value_or(FileStamp{}));
+      if (!requested_.insert(id).second) continue;  // named twice
+      missing.push_back({id.file, {}, id.short_side});
+      stamps.push_back(file_stamp(id.file).value_or(FileStamp{}));
     }
     requested_.clear();
     read(missing, stamps, wanted);
   }
 
-  /// What is known about a file; load() must have been asked for it.
-  const Picture& at(const std::string& file) const { return pictures_.at(file); }
+  /// What is known about a picture; load() must have been asked for it.
+  const Picture& at(const PictureId& id) const { return pictures_.at(id); }
 
-  /// Why a file cannot be used; empty while nothing is known against it.
-  std::string error(const std::string& file) const {
-    const auto it = pictures_.find(file);
+  /// Why a picture cannot be used; empty while nothing is known against it.
+  std::string error(const PictureId& id) const {
+    const auto it = pictures_.find(id);
     return it == pictures_.end() ? std::string() : it->second.error;
   }
-  bool failed(const std::string& file) const {
-    const auto it = pictures_.find(file);
+  bool failed(const PictureId& id) const {
+    const auto it = pictures_.find(id);
     return it != pictures_.end() && !it->second.error.empty();
   }
 
@@ -103,6 +111,8 @@ class PictureStore {
   }
 
  private:
+  Picture& picture_of(const ImageFile& file) { return pictures_[{file.path, file.short_side}]; }
+
   void read(const std::vector<ImageFile>& files, const std::vector<FileStamp>& stamps, const Wanted& wanted) {
     StageTimes times;  // not reported
     ImageStream stream(files, static_cast<int>(model_.config().image_size), options_.max_pixels, ctx_.pool().size(),
@@ -115,7 +125,7 @@ class PictureStore {
       std::vector<promptiqa::Image> images;
       for (const std::size_t end = std::min(done + options_.batch, files.size()); done < end; ++done) {
         DecodedImage decoded = stream.next();
-        pictures_[files[done].path].error = decoded.error;
+        picture_of(files[done]).error = decoded.error;
         if (!decoded.error.empty()) continue;
         usable.push_back(done);
         images.push_back(std::move(decoded.image));
@@ -129,7 +139,7 @@ class PictureStore {
   void look_at(const std::vector<ImageFile>& files, const std::vector<std::size_t>& usable,
                const std::vector<promptiqa::Image>& images, const Wanted& wanted) {
     std::vector<Picture*> pictures;
-    for (std::size_t i : usable) pictures.push_back(&pictures_[files[i].path]);
+    for (std::size_t i : usable) pictures.push_back(&picture_of(files[i]));
     ctx_.pool().parallel_for(static_cast<std::int64_t>(images.size()), [&](std::int64_t i) {
       const promptiqa::Image& image = images[static_cast<std::size_t>(i)];
       Picture& picture = *pictures[static_cast<std::size_t>(i)];
@@ -147,7 +157,7 @@ class PictureStore {
     for (std::size_t k = 0; k < usable.size(); ++k) {
       const auto begin = features.begin() + width * static_cast<std::ptrdiff_t>(k);
       const std::string& path = files[usable[k]].path;
-      Picture& picture = pictures_[path];
+      Picture& picture = picture_of(files[usable[k]]);
       // Weights can be finite and their features not (overflow).
       if (!std::all_of(begin, begin + width, [](float x) { return std::isfinite(x); })) {
         picture.error = "image '" + path + "': the model's features of it are not finite";
@@ -162,8 +172,8 @@ class PictureStore {
   const AnyModel& model_;
   FeatureCache& cache_;
   Options options_;
-  std::map<std::string, Picture> pictures_;
-  std::set<std::string> requested_;
+  std::map<PictureId, Picture> pictures_;
+  std::set<PictureId> requested_;
 };
 
 }  // namespace examples

@@ -107,17 +107,19 @@ class Evaluation {
     std::vector<double> test;     // labels in the order of Part::test
   };
 
-  const std::string& file(const Part& part, std::size_t row) const { return part.data.items[row].image; }
+  PictureId picture_id(const Part& part, std::size_t row) const {
+    return {part.data.items[row].image, part.data.short_side};
+  }
 
   void load(const Part& part, const std::vector<std::size_t>& rows, PictureStore::Wanted wanted) {
-    std::vector<std::string> files;
-    for (std::size_t row : rows) files.push_back(file(part, row));
-    store_.load(files, part.data.short_side, wanted);
+    std::vector<PictureId> pictures;
+    for (std::size_t row : rows) pictures.push_back(picture_id(part, row));
+    store_.load(pictures, wanted);
   }
 
   // Takes out the rows whose image failed.
   void drop_failed(const Part& part, std::vector<std::size_t>& rows) const {
-    std::erase_if(rows, [&](std::size_t row) { return store_.failed(file(part, row)); });
+    std::erase_if(rows, [&](std::size_t row) { return store_.failed(picture_id(part, row)); });
   }
 
   Part read(const promptiqa::Dataset& data, const promptiqa::Split& split, std::uint64_t split_number) {
@@ -132,7 +134,7 @@ class Evaluation {
       throw std::runtime_error(data.name + ": figures need at least two test images that can be read, there are " +
                                std::to_string(part.test.size()));
     for (std::size_t row : part.test) {
-      const Picture& picture = store_.at(file(part, row));
+      const Picture& picture = store_.at(picture_id(part, row));
       part.test_features.insert(part.test_features.end(), picture.features.begin(), picture.features.end());
       part.nearest.push_back(plan_.near_duplicates ? nearest_training(part, *picture.hash) : std::nullopt);
     }
@@ -142,7 +144,7 @@ class Evaluation {
   std::optional<int> nearest_training(const Part& part, const DifferenceHash& hash) const {
     std::optional<int> nearest;
     for (std::size_t row : part.train) {
-      const int bits = distance(hash, *store_.at(file(part, row)).hash);
+      const int bits = distance(hash, *store_.at(picture_id(part, row)).hash);
       if (!nearest || bits < *nearest) nearest = bits;
     }
     return nearest;
@@ -159,7 +161,7 @@ class Evaluation {
       // Ranks among the training images are the prompt's scores, ranks among the test images the labels.
       const auto attribute_ranks = [&](const std::vector<std::size_t>& rows) {
         std::vector<double> values;
-        for (std::size_t row : rows) values.push_back((*store_.at(file(part, row)).attributes)[a]);
+        for (std::size_t row : rows) values.push_back((*store_.at(picture_id(part, row)).attributes)[a]);
         return promptiqa::ranks(values);
       };
       Requirement attribute{all_attributes[a].name, 0, 1, std::vector<float>(part.data.items.size()), {}};
@@ -203,10 +205,10 @@ class Evaluation {
       for (std::size_t i : draw_pairs(labels, value_of(sampling_names, sampling), size, plan_.seed, draw))
         rows.push_back(part.train[i]);
       load(part, rows, {.features = true});
-      if (std::none_of(rows.begin(), rows.end(), [&](std::size_t row) { return store_.failed(file(part, row)); })) {
+      if (std::none_of(rows.begin(), rows.end(), [&](std::size_t row) { return store_.failed(picture_id(part, row)); })) {
         PromptData prompt = empty_prompt();
         for (std::size_t row : rows) {
-          const std::vector<float>& features = store_.at(file(part, row)).features;
+          const std::vector<float>& features = store_.at(picture_id(part, row)).features;
           prompt.scores.push_back(requirement.train[row]);
           prompt.image_features.insert(prompt.image_features.end(), features.begin(), features.end());
         }
@@ -265,7 +267,7 @@ class Evaluation {
     add(setting, draw);
     if (on_score_)
       for (std::size_t i = 0; i < predicted.size(); ++i)
-        on_score_(setting, draw, {file(part, part.test[i]), requirement.test[i], predicted[i], part.nearest[i]});
+        on_score_(setting, draw, {picture_id(part, part.test[i]).file, requirement.test[i], predicted[i], part.nearest[i]});
     if (!plan_.near_duplicates) return;
 
     std::vector<double> distinct_predicted, distinct_labels;
