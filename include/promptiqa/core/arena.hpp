@@ -46,7 +46,7 @@ class Arena {
   /// The next block of the run, of at least `bytes` bytes. Throws std::bad_alloc.
   StorageRef allocate(MemoryPool& pool, std::size_t bytes);
   /// Ends the run; after a recorded one makes the plan, and the slab if it is too small. Without memory for
-  /// that everything is forgotten, and next runs are recorded again.
+  /// that, whatever the pool throws, everything is forgotten, and next runs are recorded again.
   void end(MemoryPool& pool) noexcept;
 
   /// Drops all plans and the slab. There must be no run under way.

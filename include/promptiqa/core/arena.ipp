@@ -149,8 +149,8 @@ PROMPTIQA_INLINE void Arena::end(MemoryPool& pool) noexcept {
     } else if (mode_ == Mode::departed) {
       plan = Plan();
     }
-  } catch (const std::bad_alloc&) {
-    forget();  // the other plans may have lost their slab
+  } catch (...) {  // std::bad_alloc, or a device's own error
+    forget();      // the other plans may have lost their slab
   }
   mode_ = Mode::idle;
 }
