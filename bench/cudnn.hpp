@@ -84,27 +84,24 @@ class Cudnn {
  private:
   void choose() {
     int count = 0;
+    const auto settle = [&](cudnnStatus_t status, const auto& best, auto& algorithm, const char* call) {
+      check(status, call);
+      check(best.status, call);
+      algorithm = best.algo, bytes_ = best.memory;
+      check(cudnnSetConvolutionMathType(conv_, best.mathType), "cudnnSetConvolutionMathType");
+    };
     if (pass_ == Pass::forward) {
       cudnnConvolutionFwdAlgoPerf_t best;
-      check(cudnnFindConvolutionForwardAlgorithm(handle_, x_, w_, conv_, y_, 1, &count, &best),
-            "cudnnFindConvolutionForwardAlgorithm");
-      check(best.status, "cudnnFindConvolutionForwardAlgorithm");
-      forward_ = best.algo, bytes_ = best.memory;
-      check(cudnnSetConvolutionMathType(conv_, best.mathType), "cudnnSetConvolutionMathType");
+      settle(cudnnFindConvolutionForwardAlgorithm(handle_, x_, w_, conv_, y_, 1, &count, &best), best, forward_,
+             "cudnnFindConvolutionForwardAlgorithm");
     } else if (pass_ == Pass::data) {
       cudnnConvolutionBwdDataAlgoPerf_t best;
-      check(cudnnFindConvolutionBackwardDataAlgorithm(handle_, w_, y_, conv_, x_, 1, &count, &best),
-            "cudnnFindConvolutionBackwardDataAlgorithm");
-      check(best.status, "cudnnFindConvolutionBackwardDataAlgorithm");
-      data_ = best.algo, bytes_ = best.memory;
-      check(cudnnSetConvolutionMathType(conv_, best.mathType), "cudnnSetConvolutionMathType");
+      settle(cudnnFindConvolutionBackwardDataAlgorithm(handle_, w_, y_, conv_, x_, 1, &count, &best), best, data_,
+             "cudnnFindConvolutionBackwardDataAlgorithm");
     } else {
       cudnnConvolutionBwdFilterAlgoPerf_t best;
-      check(cudnnFindConvolutionBackwardFilterAlgorithm(handle_, x_, y_, conv_, w_, 1, &count, &best),
-            "cudnnFindConvolutionBackwardFilterAlgorithm");
-      check(best.status, "cudnnFindConvolutionBackwardFilterAlgorithm");
-      weight_ = best.algo, bytes_ = best.memory;
-      check(cudnnSetConvolutionMathType(conv_, best.mathType), "cudnnSetConvolutionMathType");
+      settle(cudnnFindConvolutionBackwardFilterAlgorithm(handle_, x_, y_, conv_, w_, 1, &count, &best), best, weight_,
+             "cudnnFindConvolutionBackwardFilterAlgorithm");
     }
   }
 

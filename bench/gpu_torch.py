@@ -193,9 +193,7 @@ def leave_one_out(model: torch.nn.Module, feature: Tensor, score: Tensor) -> Ten
     members = feature.shape[0]
     prompts = model.prompt_feature(feature, score)
     others = torch.tensor([[j for j in range(members) if j != i] for i in range(members)], device="cuda")
-    fused = model.prompt_fusion(prompts[others])
-    tokens = model.norm(model.blocks(torch.cat([feature.unsqueeze(1), fused], dim=1)))
-    return model.score_block(tokens[:, 0]).squeeze(1)
+    return model.scores(feature, prompts[others])
 
 
 def training_step(model: torch.nn.Module, images: Tensor, scores: Tensor) -> None:

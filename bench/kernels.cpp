@@ -319,41 +319,27 @@ void add_conv2d(const bench::ConvShape& s) {
 #endif
     };
   };
-  std::string name = "conv2d/" + s.name();
-  add(
-      name, s.device_only,
-      [s](benchmark::State& state, Context& ctx, auto type) {
-        using T = decltype(type);
-        ConvData<T> data(ctx, s);
-        const Conv2dArgs<T> args{data.geometry, data.x.data(), data.weight.data(), data.bias.data(),
-                                 data.y.mutable_data()};
-        bench::measure(state, ctx, [&] { ctx.kernels<T>().conv2d(ctx.kernel_context(), args); });
-        bench::count_flops(state, flops(s));
-      },
-      cudnn(name, 0));
-  name = "conv2d_backward_data/" + s.name();
-  add(
-      name, s.device_only,
-      [s](benchmark::State& state, Context& ctx, auto type) {
-        using T = decltype(type);
-        ConvData<T> data(ctx, s);
-        const Conv2dBackwardDataArgs<T> args{data.geometry, data.y.data(), data.weight.data(), data.x.mutable_data()};
-        bench::measure(state, ctx, [&] { ctx.kernels<T>().conv2d_backward_data(ctx.kernel_context(), args); });
-        bench::count_flops(state, flops(s));
-      },
-      cudnn(name, 1));
-  name = "conv2d_backward_weight/" + s.name();
-  add(
-      name, s.device_only,
-      [s](benchmark::State& state, Context& ctx, auto type) {
-        using T = decltype(type);
-        ConvData<T> data(ctx, s);
-        const Conv2dBackwardWeightArgs<T> args{data.geometry, data.y.data(), data.x.data(), data.weight.mutable_data(),
-                                               nullptr};
-        bench::measure(state, ctx, [&] { ctx.kernels<T>().conv2d_backward_weight(ctx.kernel_context(), args); });
-        bench::count_flops(state, flops(s));
-      },
-      cudnn(name, 2));
+  const auto pass = [&](const std::string& what, int number, const auto& run) {
+    const std::string name = what + "/" + s.name();
+    add(
+        name, s.device_only,
+        [s, run](benchmark::State& state, Context& ctx, auto type) {
+          using T = decltype(type);
+          ConvData<T> data(ctx, s);
+          bench::measure(state, ctx, [&] { run(ctx.kernels<T>(), ctx.kernel_context(), data); });
+          bench::count_flops(state, flops(s));
+        },
+        cudnn(name, number));
+  };
+  pass("conv2d", 0, [](const auto& kernels, const KernelContext& kc, auto& d) {
+    kernels.conv2d(kc, {d.geometry, d.x.data(), d.weight.data(), d.bias.data(), d.y.mutable_data()});
+  });
+  pass("conv2d_backward_data", 1, [](const auto& kernels, const KernelContext& kc, auto& d) {
+    kernels.conv2d_backward_data(kc, {d.geometry, d.y.data(), d.weight.data(), d.x.mutable_data()});
+  });
+  pass("conv2d_backward_weight", 2, [](const auto& kernels, const KernelContext& kc, auto& d) {
+    kernels.conv2d_backward_weight(kc, {d.geometry, d.y.data(), d.x.data(), d.weight.mutable_data(), nullptr});
+  });
 }
 
 // ---- photographs ----------------------------------------------------------------------------------------------------

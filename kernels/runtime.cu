@@ -33,14 +33,6 @@ void check(cudaError_t code, const char* call, const char* op) {
                   cudaGetErrorName(code) + ")");
 }
 
-/// Throws for a call that a graph cannot hold.
-void refuse_in_capture(const Queue& queue, const char* call) {
-  if (queue.capture)
-    throw CudaError(std::string("graph: ") + call +
-                    " while launches are captured: run the same work before, until it needs no "
-                    "more of this");
-}
-
 }  // namespace
 
 int device_count() {

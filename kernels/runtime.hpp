@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <string>
 
+#include <promptiqa/core/error.hpp>
 #include <promptiqa/core/kernel_table.hpp>
 #include <promptiqa/core/memory_pool.hpp>
 
@@ -20,6 +21,13 @@ struct Queue {
   void* blas = nullptr;        // handle of the matrix products' library, made at the first one
   Capture* capture = nullptr;  // while launches are noted for a graph instead of done
 };
+
+/// Throws CudaError for a call that a graph cannot hold, while one is captured.
+inline void refuse_in_capture(const Queue& queue, const char* call) {
+  if (queue.capture)
+    throw CudaError(std::string("graph: ") + call +
+                    " while launches are captured: run the same work before, until it needs no more of this");
+}
 
 /// Devices that can be used. Throws CudaError when the driver is missing or too old.
 int device_count();

@@ -3,7 +3,6 @@
 // Surprising choice: it waits for a line on its standard input before every pass, so that one driver can run several
 // libraries in turn, seconds apart, and a machine that speeds up or slows down does so for all of them.
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
@@ -15,13 +14,12 @@
 #include <utility>
 #include <vector>
 
-#include <sys/resource.h>
-
 #include <nlohmann/json.hpp>
 
 #include <promptiqa/cpu/kernel_table.hpp>
-#include <promptiqa/io/tensor_file.hpp>
 #include <promptiqa/model.hpp>
+
+#include "service.hpp"
 
 #if PROMPTIQA_X86_64
 #include <immintrin.h>
@@ -31,22 +29,11 @@ namespace {
 
 using namespace promptiqa;
 using nlohmann::json;
-using Clock = std::chrono::steady_clock;
-
-double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
-
-void print(const json& line) { std::cout << line.dump() << std::endl; }
-
-// The most memory this process ever held, in MB.
-double peak_mb() {
-  rusage usage{};
-  getrusage(RUSAGE_SELF, &usage);
-#ifdef __APPLE__
-  return static_cast<double>(usage.ru_maxrss) / 1e6;  // bytes there
-#else
-  return static_cast<double>(usage.ru_maxrss) * 1024 / 1e6;
-#endif
-}
+using bench_peers::Clock;
+using bench_peers::peak_mb;
+using bench_peers::print;
+using bench_peers::read;
+using bench_peers::seconds_since;
 
 // ---- make ---------------------------------------------------------------------------------------------------------
 
@@ -81,15 +68,6 @@ int make(const std::string& file, const std::string& preset, std::uint64_t seed)
 }
 
 // ---- serve --------------------------------------------------------------------------------------------------------
-
-// The tensor `name` of `file`, as floats.
-Tensor<float> read(Context& ctx, const TensorFile& file, const std::string& name) {
-  const NamedTensor* tensor = file.find(name);
-  if (!tensor) throw WeightsError(file.path + ": there must be a tensor '" + name + "'");
-  std::vector<float> values(static_cast<std::size_t>(tensor->shape.numel()));
-  decode(tensor->dtype, tensor->data, values.size(), values.data());
-  return ctx.from<float>(tensor->shape, std::span<const float>(values));
-}
 
 // The backend of a precision. One that the processor lacks is an error here, not a fall back.
 CpuBackend backend_of(const std::string& precision) {

@@ -279,11 +279,15 @@ class PromptIQA(nn.Module):
         token = self.score_token(score) if learned else score.expand(-1, image_feature.shape[1])
         return self.mlp(self.i_p_fusion(torch.stack([image_feature, token], dim=1)).mean(dim=1))
 
-    def forward(self, image: Tensor, prompt_features: Tensor) -> Tensor:
-        feature = self.image_feature(image)
-        fused = self.prompt_fusion(prompt_features.unsqueeze(0).expand(feature.shape[0], -1, -1))
+    def scores(self, feature: Tensor, prompt_features: Tensor) -> Tensor:
+        """Image features (B, M), each with prompt features of its own (B, n, M) -> (B)."""
+        fused = self.prompt_fusion(prompt_features)
         tokens = self.norm(self.blocks(torch.cat([feature.unsqueeze(1), fused], dim=1)))
         return self.score_block(tokens[:, 0]).squeeze(1)
+
+    def forward(self, image: Tensor, prompt_features: Tensor) -> Tensor:
+        feature = self.image_feature(image)
+        return self.scores(feature, prompt_features.unsqueeze(0).expand(feature.shape[0], -1, -1))
 
 
 def load(path: str) -> PromptIQA:

@@ -166,6 +166,20 @@ def cpu_info() -> Line:
     }
 
 
+def circumstances(threads: int, runs: int) -> Line:
+    """What every report says about when, where and how often."""
+    return {
+        "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
+        "cpu": cpu_info(),
+        "system": platform.platform(),
+        "threads": threads,
+        "runs": runs,
+        "warm_ups": WARM_UPS,
+        "load_average": load_average(),
+        "versions": versions(),
+    }
+
+
 def memory_available_mb() -> float:
     """What may be allocated without swapping; infinite where the system does not say."""
     try:
@@ -288,16 +302,22 @@ class Bench:
         threads = self.options.threads
         return ask("peak", [str(self.ours), "peak", str(threads)], threads, self.log("peak"))
 
+    def weights(self, model: str) -> Path:
+        """The model's seeded weights, made when they are not there."""
+        weights = self.work / f"{model}.safetensors"
+        if not weights.exists():
+            note(f"making weights: {model}")
+            command = [str(self.ours), "make", str(weights), model, str(SEED)]
+            ask("make", command, self.options.threads, self.log("make"))
+        return weights
+
     def prepare(self, model: str, batch: int) -> tuple[Path, Path, Path, list[float]]:
         """Weights, inputs and ONNX of one model, made when they are not there, and the scores to expect."""
-        weights = self.work / f"{model}.safetensors"
+        weights = self.weights(model)
         io = self.work / f"{model}-b{batch}-io.safetensors"
         scores = self.work / f"{model}-b{batch}-scores.json"
         onnx = self.work / f"{model}-b{batch}.onnx"
         threads = self.options.threads
-        if not weights.exists():
-            note(f"making weights: {model}")
-            ask("make", [str(self.ours), "make", str(weights), model, str(SEED)], threads, self.log("make"))
         if not (io.exists() and up_to_date(scores, weights, *SCRIPTS)):
             note(f"making inputs and float64 scores: {model}, batch {batch}")
             command = self.python("inputs", weights, io, batch, SEED)
@@ -479,24 +499,16 @@ def main() -> int:
         return 2
     options.work.mkdir(parents=True, exist_ok=True)
     bench = Bench(options, options.work.resolve(), options.ours.resolve())
-    threads, cpu = options.threads, cpu_info()
     report: Line = {
-        "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
-        "cpu": cpu,
-        "system": platform.platform(),
-        "threads": threads,
-        "runs": options.runs,
-        "warm_ups": WARM_UPS,
+        **circumstances(options.threads, options.runs),
         "settle_s": options.settle,
         "weights": f"seeded, seed {SEED}",
-        "load_average": load_average(),
-        "versions": versions(),
         "peak": bench.peak(),
         "peaks": [],
         "results": [],
     }
     options.out.mkdir(parents=True, exist_ok=True)
-    target = options.out / f"peers-{report['date']}-{slug(str(cpu['model']))}{options.tag}.json"
+    target = options.out / f"peers-{report['date']}-{slug(str(report['cpu']['model']))}{options.tag}.json"
     for batch in options.batches:
         for model in options.models:
             for precision in options.precisions:

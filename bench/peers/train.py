@@ -7,10 +7,8 @@ A step is the compact model on 44 images under three requirements: see train_tor
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
 import os
-import platform
 import sys
 from pathlib import Path
 
@@ -58,22 +56,9 @@ def main() -> int:
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
     bench = run.Bench(options, options.work.resolve(), options.ours.resolve())
-    threads, cpu = options.threads, run.cpu_info()
-    report: run.Line = {
-        "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
-        "cpu": cpu,
-        "system": platform.platform(),
-        "threads": threads,
-        "runs": options.runs,
-        "warm_ups": run.WARM_UPS,
-        "load_average": run.load_average(),
-        "versions": run.versions(),
-        "results": [],
-    }
-    weights, io = bench.work / "compact.safetensors", bench.work / "train-io.safetensors"
-    if not weights.exists():
-        command = [str(bench.ours), "make", str(weights), "compact", str(run.SEED)]
-        run.ask("make", command, threads, bench.log("make"))
+    threads = options.threads
+    report: run.Line = {**run.circumstances(threads, options.runs), "results": []}
+    weights, io = bench.weights("compact"), bench.work / "train-io.safetensors"
     python = [sys.executable, str(WORKER)]
     run.ask("make", [*python, "make", str(weights), str(io), str(run.SEED)], threads, bench.log("train-make"))
     options.out.mkdir(parents=True, exist_ok=True)
@@ -87,7 +72,7 @@ def main() -> int:
         results = [r for r in results if r.get("peer")]
         results += [{"peer": name, "problem": problem} for name, problem in problems.items()]
         report["results"] += [{"precision": precision, **r} for r in results]
-    target = options.out / f"training-{report['date']}-{run.slug(str(cpu['model']))}.json"
+    target = options.out / f"training-{report['date']}-{run.slug(str(report['cpu']['model']))}.json"
     target.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     target.with_suffix(".md").write_text(table(report), encoding="utf-8")
     print(table(report))

@@ -2,7 +2,7 @@
 // does them: forward, backward, clipping, AdamW, moving average. train.py drives it.
 // Surprising choice: as in ours.cpp, it waits for a line on its standard input before every step, so that the libraries
 // take turns.
-#include <chrono>
+#include <algorithm>
 #include <cmath>
 #include <cstdlib>
 #include <exception>
@@ -10,32 +10,19 @@
 #include <string>
 #include <vector>
 
-#include <sys/resource.h>
-
-#include <nlohmann/json.hpp>
-
 #include <promptiqa/core/tape.hpp>
-#include <promptiqa/io/tensor_file.hpp>
 #include <promptiqa/model.hpp>
 #include <promptiqa/train.hpp>
+
+#include "service.hpp"
 
 namespace {
 
 using namespace promptiqa;
-using nlohmann::json;
+using bench_peers::print;
+using bench_peers::read;
 
 constexpr std::int64_t group_size = 11;
-
-void print(const json& line) { std::cout << line.dump() << std::endl; }
-
-std::vector<float> read(const TensorFile& file, const std::string& name, std::int64_t count) {
-  const NamedTensor* tensor = file.find(name);
-  if (!tensor || tensor->shape.numel() != count)
-    throw WeightsError(file.path + ": there must be a tensor '" + name + "' of " + std::to_string(count) + " values");
-  std::vector<float> values(static_cast<std::size_t>(count));
-  decode(tensor->dtype, tensor->data, values.size(), values.data());
-  return values;
-}
 
 int serve(const std::string& weights, const std::string& io, int threads, const std::string& precision) {
   const Precision wanted = precision == "bf16" ? Precision::bf16 : Precision::fp32;
@@ -49,21 +36,15 @@ int serve(const std::string& weights, const std::string& io, int threads, const 
   ModelOptions options;
   options.training = true;
   Model<float> model = Model<float>::load(ctx, weights, options);
-  const std::int64_t side = model.config().image_size;
 
   const TensorFile file = read_tensor_file(io);
-  const NamedTensor* image = file.find("image");
-  const NamedTensor* score = file.find("score");
-  if (!image || !score || image->shape.numel() == 0) throw WeightsError(io + ": there must be 'image' and 'score'");
-  const std::int64_t images = image->shape[0], requirements = score->shape.numel() / images;
-  const std::vector<float> pixels = read(file, "image", images * 3 * side * side);
-  const std::vector<float> scores = read(file, "score", images * requirements);
-  const Tensor<float> nchw = ctx.from<float>(Shape{images, 3, side, side}, std::span<const float>(pixels));
+  const Tensor<float> nchw = read(ctx, file, "image"), scores = read(ctx, file, "score");
+  const std::int64_t rows = scores.numel();  // of all requirements
   BatchTensors batch;
   batch.group = group_size;
-  batch.scores = ctx.from<float>(Shape{requirements * images, 1}, std::span<const float>(scores));
-  batch.weighted_scores = batch.scores.reshape({requirements * images});
-  batch.weights = ctx.full<float>(Shape{requirements * images}, 1.0f);
+  batch.scores = scores.reshape({rows, 1});
+  batch.weighted_scores = scores.reshape({rows});
+  batch.weights = ctx.full<float>(Shape{rows}, 1.0f);
 
   std::vector<TrainableTensor> parameters;
   for (auto& parameter : model.parameters()) parameters.push_back({parameter.name, parameter.value});
@@ -89,17 +70,15 @@ int serve(const std::string& weights, const std::string& io, int threads, const 
     return static_cast<double>(loss.prompt.item());
   };
 
-  print({{"load_s", 0}, {"backend", ctx.kernels<float>().name}, {"threads", threads}});
+  print({{"backend", ctx.kernels<float>().name}, {"threads", threads}});
   step();
   print({{"ready", true}});
   for (std::string line; std::getline(std::cin, line);) {
-    const auto start = std::chrono::steady_clock::now();
+    const auto start = bench_peers::Clock::now();
     const double loss = step();
-    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    const double seconds = bench_peers::seconds_since(start);
     if (!std::isfinite(loss)) throw Error("the loss is not finite");
-    rusage usage{};
-    getrusage(RUSAGE_SELF, &usage);
-    print({{"seconds", seconds}, {"score", {loss}}, {"peak_mb", static_cast<double>(usage.ru_maxrss) * 1024 / 1e6}});
+    print({{"seconds", seconds}, {"score", {loss}}, {"peak_mb", bench_peers::peak_mb()}});
   }
   return 0;
 }

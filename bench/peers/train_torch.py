@@ -10,11 +10,10 @@ fused one), moving average of weights. Dropout is on and batch norms use the bat
 
 from __future__ import annotations
 
-import resource
 import sys
 import time
 
-from worker import UnavailableError, cpu_has_bf16, say
+from worker import UnavailableError, cpu_has_bf16, peak_mb, run_mode, say
 
 GROUPS, MEMBERS, REQUIREMENTS = 4, 11, 3
 
@@ -58,10 +57,7 @@ def serve(kind: str, weights: str, io_file: str, threads: int) -> None:
     def step() -> float:
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
             feature = model.image_feature(image).float().repeat(REQUIREMENTS, 1)
-            prompts = model.prompt_feature(feature, score[:, None])
-            fused = model.prompt_fusion(prompts[others])
-            tokens = model.norm(model.blocks(torch.cat([feature.unsqueeze(1), fused], dim=1)))
-            predicted = model.score_block(tokens[:, 0]).squeeze(1)
+            predicted = model.scores(feature, model.prompt_feature(feature, score[:, None])[others])
         loss = (predicted.float() - score).abs().mean()
         optimizer.zero_grad()
         loss.backward()
@@ -72,31 +68,22 @@ def serve(kind: str, weights: str, io_file: str, threads: int) -> None:
             torch._foreach_lerp_(averaged, state, 0.002)
         return loss.item()
 
-    say(load_s=0, version=torch.__version__, threads=threads)
+    say(version=torch.__version__, threads=threads)
     step()
     say(ready=True)
     for _ in sys.stdin:
         start = time.perf_counter()
         loss = step()
         seconds = time.perf_counter() - start
-        say(seconds=seconds, score=[loss], peak_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6)
+        say(seconds=seconds, score=[loss], peak_mb=peak_mb())
 
 
 def main(arguments: list[str]) -> int:
-    try:
-        if arguments[:1] == ["make"] and len(arguments) == 4:
-            make(arguments[1], arguments[2], int(arguments[3]))
-        elif arguments[:1] == ["serve"] and len(arguments) == 5:
-            serve(arguments[1], arguments[2], arguments[3], int(arguments[4]))
-        else:
-            print(__doc__, file=sys.stderr)
-            return 2
-    except UnavailableError as error:
-        say(unavailable=str(error))
-    except Exception as error:  # the driver has to hear about every failure; the traceback goes to the log
-        say(error=f"{type(error).__name__}: {error}".splitlines()[0][:300])
-        raise
-    return 0
+    modes = {
+        "make": (3, lambda weights, io, seed: make(weights, io, int(seed))),
+        "serve": (4, lambda kind, weights, io, threads: serve(kind, weights, io, int(threads))),
+    }
+    return run_mode(modes, arguments, __doc__)
 
 
 if __name__ == "__main__":

@@ -44,6 +44,12 @@ def packages():
         raise UnavailableError(f"no Python package '{name}' (pip install {name}): {error}") from error
 
 
+def peak_mb() -> float:
+    """The most memory this process ever held."""
+    usage = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return usage / 1e6 if sys.platform == "darwin" else usage * 1024 / 1e6
+
+
 def cpu_has_bf16() -> bool:
     """Whether the processor multiplies bfloat16 (AVX-512 or AMX). Without it libraries emulate or fall back."""
     try:
@@ -146,9 +152,7 @@ def serve(peer: str, weights: str, io_file: str, onnx: str, threads: int) -> Non
         seconds = time.perf_counter() - start
         if not all(math.isfinite(s) for s in score):
             raise FloatingPointError(f"{peer}: a score is not finite: {score}")
-        usage = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        peak_mb = usage / 1e6 if sys.platform == "darwin" else usage * 1024 / 1e6
-        say(seconds=seconds, score=score, peak_mb=peak_mb)
+        say(seconds=seconds, score=score, peak_mb=peak_mb())
 
 
 def make_inputs(weights: str, io_file: str, batch: int, seed: int) -> None:
@@ -203,14 +207,10 @@ def export(weights: str, io_file: str, onnx_file: str) -> None:
     say(file=onnx_file)
 
 
-def main(arguments: list[str]) -> int:
-    modes: dict[str, tuple[int, Callable[..., None]]] = {
-        "inputs": (4, lambda w, io, batch, seed: make_inputs(w, io, int(batch), int(seed))),
-        "export": (3, export),
-        "serve": (5, lambda peer, w, io, onnx, threads: serve(peer, w, io, onnx, int(threads))),
-    }
+def run_mode(modes: dict[str, tuple[int, Callable[..., None]]], arguments: list[str], usage: str | None) -> int:
+    """Calls the mode that arguments[0] names with the others, of which it takes so many; reports what stops it."""
     if not arguments or arguments[0] not in modes or len(arguments) - 1 != modes[arguments[0]][0]:
-        print(__doc__, file=sys.stderr)
+        print(usage, file=sys.stderr)
         return 2
     try:
         modes[arguments[0]][1](*arguments[1:])
@@ -220,6 +220,15 @@ def main(arguments: list[str]) -> int:
         say(error=f"{type(error).__name__}: {error}".splitlines()[0][:300])
         raise
     return 0
+
+
+def main(arguments: list[str]) -> int:
+    modes: dict[str, tuple[int, Callable[..., None]]] = {
+        "inputs": (4, lambda w, io, batch, seed: make_inputs(w, io, int(batch), int(seed))),
+        "export": (3, export),
+        "serve": (5, lambda peer, w, io, onnx, threads: serve(peer, w, io, onnx, int(threads))),
+    }
+    return run_mode(modes, arguments, __doc__)
 
 
 if __name__ == "__main__":

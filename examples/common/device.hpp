@@ -41,6 +41,14 @@ inline void add_device_option(CLI::App& app, std::string& device, const std::str
       ->group(group);
 }
 
+/// Adds --threads; 0 stays when it is not given: all cores.
+inline void add_threads_option(CLI::App& app, int& threads, const std::string& group) {
+  app.add_option("--threads", threads, "Threads. Default: as many as the machine has cores")
+      ->type_name("N")
+      ->check(CLI::Range(1, 1024))
+      ->group(group);
+}
+
 /// A precision of the CPU by the name that --precision takes.
 inline promptiqa::Precision precision_named(const std::string& name) {
   return name == "int8"   ? promptiqa::Precision::int8

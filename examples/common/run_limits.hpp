@@ -22,10 +22,7 @@ struct RunLimits {
 /// Adds the options; batch_text says what --batch counts.
 inline void add_run_limits(CLI::App& app, RunLimits& limits, const std::string& batch_text) {
   add_device_option(app, limits.device, "Limits");
-  app.add_option("--threads", limits.threads, "Threads. Default: as many as the machine has cores")
-      ->type_name("N")
-      ->check(CLI::Range(1, 1024))
-      ->group("Limits");
+  add_threads_option(app, limits.threads, "Limits");
   app.add_option("--precision", limits.precision,
                  "fp32; bf16: matrix products of bfloat16 operands,\nfaster on processors with AVX512_BF16; int8: weights as\n"
                  "8-bit integers, faster still, with AVX512_VNNI. On a GPU:\nfp32; tf32: products of operands with 10 "

@@ -179,10 +179,7 @@ inline int parse_training_options(int argc, char** argv, TrainingOptions& option
 
   number("--seed", trainer.seed, "Of weights and everything random. Default: 0", "Machine");
   add_device_option(app, options.device, "Machine");
-  app.add_option("--threads", options.threads, "Threads. Default: as many as the machine has cores")
-      ->type_name("N")
-      ->check(CLI::Range(1, 1024))
-      ->group("Machine");
+  add_threads_option(app, options.threads, "Machine");
   app.add_option("--precision", options.precision,
                  "fp32; bf16: matrix products of bfloat16 operands (on a\nGPU attention and convolutions are tf32); tf32, "
                  "on a\nGPU: products of operands with 10 fraction bits.\nDefault: fp32")

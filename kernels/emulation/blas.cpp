@@ -28,6 +28,11 @@ namespace promptiqa::cuda {
 
 namespace {
 
+/// What a handle is: there is nothing else to keep in one.
+struct Products {
+  bool tf32, bf16;
+};
+
 template <class T>
 accumulate_t<T> operand(T x, bool tf32) {
   if constexpr (std::is_same_v<T, bfloat16>)
@@ -72,18 +77,17 @@ void for_each_sum(const MatrixProduct<T, C>& p, bool tf32, F&& f) {
 
 }  // namespace
 
-// A handle is one of these; there is nothing else to keep in one.
-static char with_tf32, with_bf16, with_both;
-
 DeviceTraits device_traits(const Op& op) {
   DeviceTraits traits = emulation::traits;
-  const void* handle = op.queue.blas;
-  traits.tf32 = traits.tf32 || handle == &with_tf32 || handle == &with_both;
-  traits.bf16 = traits.bf16 || handle == &with_bf16 || handle == &with_both;
+  if (const auto* chosen = static_cast<const Products*>(op.queue.blas)) {
+    traits.tf32 = traits.tf32 || chosen->tf32;
+    traits.bf16 = traits.bf16 || chosen->bf16;
+  }
   return traits;
 }
 void set_products(const Op& op, bool tf32, bool bf16) {
-  op.queue.blas = tf32 && bf16 ? &with_both : tf32 ? &with_tf32 : bf16 ? &with_bf16 : nullptr;
+  static Products all[] = {{false, false}, {false, true}, {true, false}, {true, true}};
+  op.queue.blas = &all[2 * tf32 + bf16];
 }
 void close_blas(Queue& queue) noexcept { queue.blas = nullptr; }
 

@@ -23,17 +23,6 @@ struct Capture {
   Graph graph;
 };
 
-namespace {
-
-void refuse_in_capture(const Queue& queue, const char* call) {
-  if (queue.capture)
-    throw CudaError(std::string("graph: ") + call +
-                    " while launches are captured: run the same work before, until it needs no "
-                    "more of this");
-}
-
-}  // namespace
-
 void submit(const Queue& queue, std::function<void()> work) {
   if (queue.capture) {
     queue.capture->graph.work.push_back(std::move(work));

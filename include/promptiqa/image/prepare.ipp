@@ -28,13 +28,7 @@ struct ResizeUpload {
   UploadedImage place = {};
 
   ResizeUpload() = default;
-  ResizeUpload(const Image& image, int size) {
-    const std::string label = image_label(image.name());
-    if (image.empty()) throw ImageError(label + ": has no pixels");
-    if (size < 1)
-      throw ImageError(label + ": resize to " + std::to_string(size) + " x " + std::to_string(size) +
-                       ": the new size must be positive");
-    source = image.type() == PixelType::f32 ? to_rgb8(image) : image;  // all floats are checked, as on the CPU
+  ResizeUpload(const Image& image, int size) : source(resize_source(image, size, size)) {
     columns = cubic_taps(source.width(), size);
     lines = cubic_taps(source.height(), size);
     for (CubicTaps& line : lines)

@@ -79,16 +79,21 @@ inline void blend_rows(const float* const rows[4], const std::array<float, 4>& w
   }
 }
 
-}  // namespace detail
-
-PROMPTIQA_INLINE void resize_cubic(const Image& image, int out_height, int out_width, std::uint8_t* out) {
-  const std::string label = detail::image_label(image.name());
+// What is resized: the image, or its 8-bit form when it has floats. All of those are checked, not only those that taps
+// touch: whether a NaN is an error must not depend on luck.
+inline Image resize_source(const Image& image, int out_height, int out_width) {
+  const std::string label = image_label(image.name());
   if (image.empty()) throw ImageError(label + ": has no pixels");
   if (out_height < 1 || out_width < 1)
     throw ImageError(label + ": resize to " + std::to_string(out_width) + " x " + std::to_string(out_height) +
                      ": the new size must be positive");
-  // All floats are checked, not only those that taps touch: whether a NaN is an error must not depend on luck.
-  const Image source = image.type() == PixelType::f32 ? to_rgb8(image) : image;
+  return image.type() == PixelType::f32 ? to_rgb8(image) : image;
+}
+
+}  // namespace detail
+
+PROMPTIQA_INLINE void resize_cubic(const Image& image, int out_height, int out_width, std::uint8_t* out) {
+  const Image source = detail::resize_source(image, out_height, out_width);
   const std::size_t row_values = static_cast<std::size_t>(out_width) * 3;
   const std::vector<detail::CubicTaps> columns = detail::cubic_taps(source.width(), out_width);
   const std::vector<detail::CubicTaps> lines = detail::cubic_taps(source.height(), out_height);
