@@ -43,15 +43,14 @@ struct Measured {
   std::vector<Split> splits;
 };
 
-bool has_published_split(const Dataset& data) {
-  return std::any_of(data.items.begin(), data.items.end(), [](const auto& item) { return !item.split.empty(); });
-}
-
 void add_splits(Measured& measured, const EvaluateOptions& options) {
   const Dataset& data = measured.data;
-  measured.split = !options.split.empty() ? options.split : has_published_split(data) ? "test" : "random";
+  const bool marked = promptiqa::split_marks(data).none < static_cast<std::int64_t>(data.items.size());
+  measured.split = !options.split.empty() ? options.split : marked ? "test" : "random";
   if (measured.split == "test") {
-    measured.splits = {promptiqa::published_split(data)};
+    std::vector<std::string> notices;
+    measured.splits = {promptiqa::published_split(data, &notices)};
+    for (const std::string& notice : notices) note(options, notice);
   } else if (measured.split == "all") {
     Split everything;
     for (std::size_t i = 0; i < data.items.size(); ++i) everything.test.push_back(static_cast<std::int64_t>(i));

@@ -70,6 +70,19 @@ void silence(TrainingOptions& options) {
   options.curve.clear();
 }
 
+// Sets of which too little is held out for a correlation are not validated.
+void drop_unmeasurable(TrainingData& data, const TrainingOptions& options) {
+  std::vector<HeldOut> measurable;
+  for (HeldOut& held : data.held_out) {
+    if (held.test.pictures.size() >= 2)
+      measurable.push_back(std::move(held));
+    else
+      note(options, "validation of " + held.test.name + " needs two held-out pictures, there is " +
+                        std::to_string(held.test.pictures.size()));
+  }
+  data.held_out = std::move(measurable);
+}
+
 void wait_for_all(promptiqa::Communicator& ranks) {
   double nothing[1] = {0};
   ranks.sum(std::span<double>(nothing));
@@ -98,14 +111,20 @@ int run(TrainingOptions& options, promptiqa::Communicator& ranks) {
     for (const auto& set : data.sets) pictures += static_cast<double>(set.pictures.size());
     const double step =
         static_cast<double>(options.trainer.groups * options.trainer.shards * options.trainer.sampler.group_size);
-    options.trainer.steps =
-        std::max<std::int64_t>(1, static_cast<std::int64_t>(std::ceil(options.epochs * pictures / step)));
+    const double steps = std::ceil(options.epochs * pictures / step);
+    if (!(steps <= 1e15))  // no run takes that many, and a double counts them exactly
+      throw promptiqa::TrainingError("--epochs " + rounded_text(options.epochs, 0) + " is too many: " +
+                                     rounded_text(pictures, 0) + " pictures, " + rounded_text(step, 0) + " a step");
+    options.trainer.steps = std::max<std::int64_t>(1, static_cast<std::int64_t>(steps));
   }
+  if (options.validate_minutes > 0) drop_unmeasurable(data, options);
 
   promptiqa::Trainer trainer(ctx, std::move(model), data.sets, options.trainer, &ranks);
   if (options.resume) {
-    trainer.load_checkpoint(options.checkpoint);
+    const std::vector<std::string> changed = trainer.load_checkpoint(options.checkpoint);
     note(options, options.checkpoint + ": continuing after step " + std::to_string(trainer.steps_taken()));
+    for (const std::string& text : changed)
+      note(options, "not quite the steps that the run would have taken: " + text);
   }
   TrainingLog log(options.log, options.resume ? trainer.steps_taken() : -1);
   TrainingProgress progress(!options.quiet);
@@ -138,9 +157,17 @@ int run(TrainingOptions& options, promptiqa::Communicator& ranks) {
     log.add(report);
     progress.update(report, trainer);
   };
+  std::int64_t saved = trainer.steps_taken();
   run_options.after_checkpoint = [&] {
+    saved = trainer.steps_taken();
     write_weights();
     write_page();
+  };
+  const auto still_there = [&] {
+    return saved > 0 ? "; " + options.checkpoint + " is of step " + std::to_string(saved) : std::string();
+  };
+  run_options.checkpoint_failed = [&](const promptiqa::FileError& error) {
+    progress.print(std::string("train: ") + error.what() + "; training goes on" + still_there());
   };
   if (options.validate_minutes > 0)
     run_options.validation = [&] {
@@ -158,7 +185,12 @@ int run(TrainingOptions& options, promptiqa::Communicator& ranks) {
       write_page();
     };
 
-  const promptiqa::RunEnd end = promptiqa::run_training(trainer, run_options);
+  promptiqa::RunEnd end;
+  try {
+    end = promptiqa::run_training(trainer, run_options);
+  } catch (const promptiqa::FileError& error) {
+    throw promptiqa::FileError(error.what() + still_there());
+  }
   progress.clear();
   if (log.failed()) note(options, options.log + ": lines of the log could not be written");
   const auto& skipped = trainer.sampler().skipped();
@@ -170,7 +202,10 @@ int run(TrainingOptions& options, promptiqa::Communicator& ranks) {
     const int signal = interrupted != 0 ? interrupted : SIGTERM;  // 0: another rank was told to stop
     if (ranks.rank() == 0)
       std::fprintf(stderr, "train: stopped by %s after step %lld; the checkpoint is %s, --resume continues it\n",
-                   signal == SIGINT ? "Ctrl-C (SIGINT)" : "SIGTERM", static_cast<long long>(trainer.steps_taken()),
+                   signal == SIGINT   ? "Ctrl-C (SIGINT)"
+                   : signal == SIGHUP ? "SIGHUP"
+                                      : "SIGTERM",
+                   static_cast<long long>(trainer.steps_taken()),
                    options.checkpoint.c_str());
     return 128 + signal;
   }

@@ -122,17 +122,32 @@ class Evaluation {
     std::erase_if(rows, [&](std::size_t row) { return store_.failed(picture_id(part, row)); });
   }
 
+  // Why images of these rows cannot be read: the first three.
+  std::string first_errors(const Part& part, const std::vector<std::size_t>& rows) const {
+    std::string text;
+    int found = 0;
+    for (std::size_t row : rows) {
+      const PictureId id = picture_id(part, row);
+      if (!store_.failed(id)) continue;
+      if (++found > 3) return text + "; ...";
+      const std::string& error = store_.error(id);
+      text += (text.empty() ? "" : "; ") + (error.find(id.file) == std::string::npos ? id.file + ": " : "") + error;
+    }
+    return text;
+  }
+
   Part read(const promptiqa::Dataset& data, const promptiqa::Split& split, std::uint64_t split_number) {
     Part part{data, split_number, {split.train.begin(), split.train.end()}, {split.test.begin(), split.test.end()}, {},
               {}};
     load(part, part.test, {true, plan_.attributes, plan_.near_duplicates});
     if (plan_.attributes || plan_.near_duplicates)
       load(part, part.train, {false, plan_.attributes, plan_.near_duplicates});
+    const std::string why = first_errors(part, part.test);
     drop_failed(part, part.test);
     drop_failed(part, part.train);
     if (part.test.size() < 2)
       throw std::runtime_error(data.name + ": figures need at least two test images that can be read, there are " +
-                               std::to_string(part.test.size()));
+                               std::to_string(part.test.size()) + (why.empty() ? "" : "; " + why));
     for (std::size_t row : part.test) {
       const Picture& picture = store_.at(picture_id(part, row));
       part.test_features.insert(part.test_features.end(), picture.features.begin(), picture.features.end());

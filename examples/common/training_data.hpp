@@ -62,6 +62,23 @@ inline promptiqa::Dataset read_named_dataset(const std::string& text) {
   return kind == "csv" ? promptiqa::read_csv_dataset(path) : promptiqa::read_dataset(kind, path);
 }
 
+/// What is learned from and what is held out: the publisher's own split, or a fifth of the pictures where none is
+/// marked for testing. Says in `data.notices` whatever the label file did not ask for.
+inline promptiqa::Split choose_split(TrainingData& data, const TrainingOptions& options,
+                                     const promptiqa::Dataset& dataset) {
+  const promptiqa::SplitMarks marks = promptiqa::split_marks(dataset);
+  if (marks.test > 0) return promptiqa::published_split(dataset, &data.notices);
+  if (marks.other > 0)
+    throw promptiqa::DataError(dataset.name + ": pictures marked neither train nor test: " +
+                               std::to_string(marks.other) + "; mark those that are to be held out test");
+  const promptiqa::Split split = promptiqa::split_by_reference(dataset, 0.8, options.trainer.seed);
+  const std::string file = options.cache + "/" + dataset.name + "-split.csv";
+  promptiqa::write_split(file, dataset, split);
+  data.notices.push_back(dataset.name + ": no picture is marked test; held out: " + std::to_string(split.test.size()) +
+                         " of " + std::to_string(dataset.items.size()) + ", listed in " + file);
+  return split;
+}
+
 inline void add_dataset(TrainingData& data, const TrainingOptions& options, const std::string& text, int side,
                         promptiqa::ThreadPool& pool, const std::function<bool()>& stop) {
   using namespace promptiqa;
@@ -78,15 +95,13 @@ inline void add_dataset(TrainingData& data, const TrainingOptions& options, cons
     cache = ImageCache::build_or_open(stem + ".cache", files, {side, dataset.short_side}, pool,
                                       [&](std::int64_t done, std::int64_t) { progress(done); });
   }
-  const auto has_split = [&](const char* name) {
-    return std::any_of(dataset.items.begin(), dataset.items.end(),
-                       [&](const DatasetItem& item) { return item.split == name; });
-  };
-  const bool published = has_split("test") || has_split("testing");
-  const Split split = published ? published_split(dataset) : split_by_reference(dataset, 0.8, options.trainer.seed);
-  if (!published) write_split(options.cache + "/" + dataset.name + "-split.csv", dataset, split);
+  const Split split = choose_split(data, options, dataset);
   data.sets.push_back(make_training_set(dataset, split.train, cache, pool));
   data.held_out.push_back({data.sets.back(), make_training_set(dataset, split.test, cache, pool), "score"});
+  const auto [low, high] = std::minmax_element(dataset.items.begin(), dataset.items.end(),
+                                               [](const auto& a, const auto& b) { return a.score < b.score; });
+  if (!(low->score < high->score))
+    data.notices.push_back(dataset.name + ": all pictures have the same score; nothing can be learned from it");
 }
 
 /// Distorted versions of the photographs; a tenth of the photographs, at least one, is held out.

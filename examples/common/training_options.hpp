@@ -86,7 +86,7 @@ inline int parse_training_options(int argc, char** argv, TrainingOptions& option
       ->check(CLI::NonNegativeNumber)
       ->group("Output");
   auto* resume =
-      app.add_flag("--resume", options.resume, "Continue the run of the checkpoint; give the same other\noptions again")
+      app.add_flag("--resume", options.resume, "Continue the run of the checkpoint; give the same other\noptions again. Only its length may change")
           ->group("Output");
   app.add_flag("--restart", options.restart, "Begin anew although a checkpoint exists")
       ->excludes(resume)
@@ -103,8 +103,12 @@ inline int parse_training_options(int argc, char** argv, TrainingOptions& option
       ->type_name("N")
       ->check(CLI::NonNegativeNumber)
       ->group("Output");
-  app.add_option("--validation-images", options.validation_images, "Held-out pictures used, 0 = all. Default: 600")
+  app.add_option("--validation-images", options.validation_images,
+                 "Held-out pictures used, two at least; 0 = all.\nDefault: 600")
       ->type_name("N")
+      ->check([](const std::string& text) {
+        return text == "1" ? std::string("must be 0 or at least 2: one picture has no correlation") : std::string();
+      })
       ->check(CLI::NonNegativeNumber)
       ->group("Output");
   app.add_flag("-q,--quiet", options.quiet, "Errors only")->group("Output");
@@ -137,7 +141,7 @@ inline int parse_training_options(int argc, char** argv, TrainingOptions& option
       ->check(CLI::IsMember({"adam", "adamw"}))
       ->group("Optimisation");
   number("--lr", trainer.schedule.rate, "Learning rate. Default: 2.5e-4", "Optimisation");
-  number("--warmup", trainer.schedule.warmup_steps, "Steps of linear warm-up. Default: 400", "Optimisation");
+  number("--warmup", trainer.schedule.warmup_steps, "Steps of linear warm-up; in a run of less than ten times\nas many, a tenth of it. Default: 400", "Optimisation");
   number("--lr-floor", trainer.schedule.floor, "Share of the rate left at the end of the cosine.\nDefault: 0.005",
          "Optimisation");
   number("--weight-decay", trainer.optimizer.weight_decay, "Weight decay. Default: 0.03", "Optimisation");
@@ -194,7 +198,7 @@ inline int parse_training_options(int argc, char** argv, TrainingOptions& option
       "w.safetensors\n"
       "\n"
       "Ctrl-C writes a checkpoint first; the same command with --resume continues exactly where it ended.\n"
-      "Exit code: 0 trained, 2 wrong usage or an error, 130 or 143 stopped by a signal (the checkpoint is written).");
+      "Exit code: 0 trained, 2 wrong usage or an error, 129, 130 or 143 stopped by a signal (the checkpoint is written).");
   try {
     app.parse(argc, argv);
     options.shards_given = app.count("--shards") > 0;

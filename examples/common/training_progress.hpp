@@ -46,7 +46,11 @@ class TrainingProgress {
     last_ = now;
     shown_once_ = true;
     const double done = trainer.progress(), here = done - begun_at_;
-    const double left = here > 0 ? std::chrono::duration<double>(now - begun_).count() * (1 - done) / here : 0;
+    // At the first step nothing is known of the others but how long it took itself.
+    const double left = here > 0 ? std::chrono::duration<double>(now - begun_).count() * (1 - done) / here
+                        : done > 0 && trainer.steps_taken() > 0
+                            ? report.seconds * static_cast<double>(trainer.steps_taken()) * (1 - done) / done
+                            : 0;
     const std::string line = "step " + std::to_string(report.step) + "  loss " + rounded_text(loss_, 4) + "  " +
                              rounded_text(static_cast<double>(report.images) / seconds_, 1) + " images/s  " +
                              rounded_text(100 * done, 1) + "%  " + clock_text(left) + " left";

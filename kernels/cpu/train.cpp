@@ -1,6 +1,7 @@
 // The bodies of train/, compiled once.
 // Surprising choice: none is a template; weights are trained in float.
 #include <promptiqa/train/checkpoint.ipp>
+#include <promptiqa/train/communicator.ipp>
 #include <promptiqa/train/objective.ipp>
 #include <promptiqa/train/optimizer.ipp>
 #include <promptiqa/train/requirements.ipp>

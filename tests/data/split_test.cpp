@@ -82,9 +82,17 @@ TEST_CASE("a split has two sides", "[data]") {
 
 TEST_CASE("the publishers' split is taken as it is", "[data]") {
   Dataset data = dataset(0, 5);
-  const char* splits[] = {"training", "Test", "validation", "train", ""};
+  const char* splits[] = {"training", "Test", "validation", "Train", ""};
   for (std::size_t i = 0; i < 5; ++i) data.items[i].split = splits[i];
-  const Split split = published_split(data);
+  const SplitMarks marks = split_marks(data);
+  CHECK(marks.train == 2);
+  CHECK(marks.test == 1);
+  CHECK(marks.other == 1);
+  CHECK(marks.none == 1);
+  std::vector<std::string> notices;
+  const Split split = published_split(data, &notices);
+  REQUIRE(notices.size() == 1);
+  CHECK_THAT(notices[0], ContainsSubstring("left out: 2") && ContainsSubstring("validation"));
   CHECK(split.train == std::vector<std::int64_t>{0, 3});
   CHECK(split.test == std::vector<std::int64_t>{1});
   data.items[1].split.clear();

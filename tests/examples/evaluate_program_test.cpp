@@ -297,6 +297,9 @@ TEST_CASE("unusable data are refused", "[evaluate]") {
   CHECK_THAT(complaint("image\nt0.ppm\n"), ContainsSubstring("bad.csv") && ContainsSubstring("score"));
   CHECK_THAT(complaint("image,score\nt0.ppm,1\nt0.ppm,2\n"), ContainsSubstring("bad.csv:3"));
   CHECK_THAT(complaint("image,score,split\nt0.ppm,1,train\nt1.ppm,2,train\n"), ContainsSubstring("test"));
+  spill(shop.dir / "torn.ppm", "P6\n64 48\n255\n");
+  CHECK_THAT(complaint("image,score,split\nt0.ppm,1,train\nt1.ppm,1,test\ntorn.ppm,2,test\n"),
+             ContainsSubstring("at least two test images") && ContainsSubstring("torn.ppm"));
   const auto unknown = shop.evaluate("--data koniq:somewhere");
   CHECK(unknown.code == 2);
   CHECK_THAT(unknown.err,

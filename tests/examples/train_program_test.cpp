@@ -75,6 +75,7 @@ struct Workshop {
       for (std::string& word : words) argv.push_back(word.data());
       argv.push_back(nullptr);
       const int err = open((dir / "err.txt").c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0666);
+      std::signal(SIGHUP, SIG_DFL);  // not as it may have been inherited
       if (chdir(dir.c_str()) != 0 || err < 0 || dup2(err, STDERR_FILENO) < 0) _exit(99);
       execv(argv[0], argv.data());
       _exit(99);
@@ -202,6 +203,85 @@ TEST_CASE("a checkpoint is neither missed nor overwritten by accident", "[train]
   run = shop.train(arguments + "--resume --requirements 2");
   CHECK(run.code == 2);
   CHECK_THAT(run.err, ContainsSubstring("another run: its requirements: 3, here: 2"));
+  run = shop.train(arguments + "--resume --lr 1e-5");
+  CHECK(run.code == 2);
+  CHECK_THAT(run.err, ContainsSubstring("another run: its learning rate"));
+  run = shop.train(tiny + "--data csv:scores.csv --steps 5 --out w.safetensors --resume");
+  CHECK(run.code == 0);
+  CHECK_THAT(run.err, ContainsSubstring("not quite the steps") && ContainsSubstring("3 before, 5 now"));
+}
+
+TEST_CASE("the split of a label file is followed whatever its case, and said where there is none", "[train]") {
+  const Workshop shop;
+  const auto labels = [&](const std::string& name, const char* train, const char* test, int tests, double step = 1) {
+    std::string csv = "image,score,split\n";
+    for (int i = 0; i < 40; ++i)
+      csv += "photos/p" + std::to_string(100 + i) + ".ppm," + std::to_string(step * i) + "," +
+             (i < tests ? test : train) + "\n";
+    spill(shop.dir / (name + ".csv"), csv);
+  };
+  const auto said = [&](const std::string& name, const std::string& more = "") {
+    const auto run = shop.train(tiny + "--steps 2 --validate 60 --out " + name + ".safetensors --data csv:" + name +
+                                ".csv " + more);
+    INFO(run.err);
+    CHECK(run.code == 0);
+    return run.err;
+  };
+  labels("shouted", "TRAIN", "Testing", 8);
+  CHECK_THAT(said("shouted"), ContainsSubstring("32 pictures in 1 set") && ContainsSubstring("8 pictures: SROCC") &&
+                                  !ContainsSubstring("held out"));
+  CHECK_FALSE(fs::exists(shop.dir / "shouted.safetensors.cache/shouted-split.csv"));
+  labels("trained", "train", "", 0);
+  CHECK_THAT(said("trained"), ContainsSubstring("no picture is marked test; held out: 8 of 40"));
+  labels("single", "train", "test", 1);
+  CHECK_THAT(said("single"), ContainsSubstring("needs two held-out pictures, there is 1"));
+  CHECK(fs::exists(shop.dir / "single.safetensors"));
+  labels("flat", "train", "test", 8, 0);
+  CHECK_THAT(said("flat"), ContainsSubstring("all pictures have the same score"));
+  labels("validated", "train", "val", 4);
+  const auto run = shop.train(tiny + "--steps 2 --out v.safetensors --data csv:validated.csv");
+  CHECK(run.code == 2);
+  CHECK_THAT(run.err, ContainsSubstring("marked neither train nor test: 4"));
+}
+
+TEST_CASE("full disks, cut files and hang-ups end a run with a word and with its last checkpoint", "[train]") {
+  const Workshop shop;
+  const std::string arguments = tiny + "--data csv:scores.csv --cache cache --out w.safetensors ";
+  REQUIRE(shop.train(arguments + "--steps 4").code == 0);
+  const std::string checkpoint = slurp(shop.dir / "w.safetensors.checkpoint");
+
+  // A limit of 20 blocks, 10 to 20 kB: no checkpoint fits.
+  const auto run =
+      shop.command("ulimit -f 20 && exec '" PROMPTIQA_TRAIN "' " + arguments + "--steps 9 --resume --checkpoint-minutes 0");
+  INFO(run.err);
+  CHECK(run.code == 2);
+  CHECK_THAT(run.err, ContainsSubstring("training goes on; w.safetensors.checkpoint is of step 4") &&
+                          ContainsSubstring("File too large"));
+  CHECK(slurp(shop.dir / "w.safetensors.checkpoint") == checkpoint);
+  for (const auto& entry : fs::directory_iterator(shop.dir))
+    CHECK(entry.path().filename().string().find(".tmp") == std::string::npos);
+
+  CHECK(shop.train_until("l.jsonl", 30, SIGHUP,
+                         words_of(arguments + "--log l.jsonl --steps 100000 --resume")) == 128 + SIGHUP);
+  CHECK_THAT(slurp(shop.dir / "err.txt"), ContainsSubstring("stopped by SIGHUP after step"));
+  CHECK(slurp(shop.dir / "w.safetensors.checkpoint") != checkpoint);
+}
+
+TEST_CASE("a cache that is cut while it is in use ends the run with a line", "[train]") {
+  const Workshop shop;
+  std::thread cut([&] {
+    for (int i = 0; i < 6000; ++i) {  // a minute at most
+      const std::string log = slurp(shop.dir / "l.jsonl");
+      if (std::count(log.begin(), log.end(), '\n') >= 5) break;
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    }
+    fs::resize_file(shop.dir / "cache/scores-32.cache", 0);
+  });
+  const auto run = shop.train(tiny + "--data csv:scores.csv --cache cache --out w.safetensors --log l.jsonl --steps 100000");
+  cut.join();
+  INFO(run.err);
+  CHECK(run.code == 2);
+  CHECK_THAT(run.err, ContainsSubstring("was cut short"));
 }
 
 TEST_CASE("bad input is refused with a reason", "[train]") {
@@ -223,6 +303,8 @@ TEST_CASE("bad input is refused with a reason", "[train]") {
   refused(rest + "--data csv:scores.csv --init gone.safetensors", "gone.safetensors");
   refused(rest + "--data csv:scores.csv --lr 7", "learning rate");
   refused(rest + "--data csv:scores.csv --flips 1.5", "flip_probability");
+  refused(rest + "--data csv:scores.csv --validation-images 1", "at least 2");
+  refused(tiny + "--out w.safetensors --data csv:scores.csv --epochs 1e300", "too many");
   refused(rest + "--data csv:scores.csv --log w.safetensors", "same file");
   refused(tiny + "--out nowhere/w.safetensors --steps 3 --data csv:scores.csv", "nowhere");
   spill(shop.dir / "nan.csv", "image,score\nphotos/p100.ppm,nan\nphotos/p101.ppm,1\n");

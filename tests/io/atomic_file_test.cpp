@@ -1,8 +1,10 @@
 // Tests of AtomicFile: all of the new contents or the old ones untouched, and no temporary left behind.
 // Surprising choice: a full disk is played by a limit on the size of files, which fails at the same call.
+#include <fcntl.h>
 #include <signal.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <promptiqa/io/atomic_file.hpp>
@@ -20,24 +22,20 @@ void write_atomically(const std::string& path, const std::string& contents) {
   file.commit();
 }
 
-// While it lives, files cannot grow beyond `bytes`: write() fails with EFBIG.
+// While it lives, files cannot grow beyond `bytes`: write() fails with EFBIG, after SIGXFSZ, whose effect is to end the
+// process.
 class FileSizeLimit {
  public:
   explicit FileSizeLimit(rlim_t bytes) {
-    old_handler_ = signal(SIGXFSZ, SIG_IGN);
     getrlimit(RLIMIT_FSIZE, &old_limit_);
     rlimit limit = old_limit_;
     limit.rlim_cur = bytes;
     setrlimit(RLIMIT_FSIZE, &limit);
   }
-  ~FileSizeLimit() {
-    setrlimit(RLIMIT_FSIZE, &old_limit_);
-    signal(SIGXFSZ, old_handler_);
-  }
+  ~FileSizeLimit() { setrlimit(RLIMIT_FSIZE, &old_limit_); }
 
  private:
   rlimit old_limit_{};
-  void (*old_handler_)(int) = nullptr;
 };
 }  // namespace
 
@@ -65,7 +63,7 @@ TEST_CASE("without commit the old file stays and the temporary goes") {
   {
     AtomicFile file(folder / "file");
     file.write("new", 3);
-    CHECK(folder.files() == 2);
+    CHECK(read_file(folder / "file") == "old");
   }
   CHECK(read_file(folder / "file") == "old");
   CHECK(folder.files() == 1);
@@ -148,4 +146,46 @@ TEST_CASE("an atomic file cannot replace what is no file, or be made where there
     CHECK_THROWS_WITH(file.commit(), ContainsSubstring("rename"));
   }
   CHECK(folder.files() == files + 1);
+}
+
+TEST_CASE("a process that is killed while it writes leaves nothing behind") {
+  const TemporaryFolder folder;
+  const std::string path = folder / "file";
+  write_atomically(path, "old");
+  const int nameless = open(folder.path().c_str(), O_WRONLY | O_TMPFILE, 0600);
+  if (nameless < 0) {
+    WARN("this file system has no files without names: a killed process would leave its temporary file");
+    return;
+  }
+  close(nameless);
+  const pid_t child = fork();
+  if (child == 0) {
+    AtomicFile file(path);
+    file.write("new contents", 12);
+    raise(SIGKILL);
+    _exit(0);
+  }
+  int status = 0;
+  REQUIRE(waitpid(child, &status, 0) == child);
+  CHECK(WIFSIGNALED(status));
+  CHECK(read_file(path) == "old");
+  CHECK(folder.files() == 1);
+}
+
+TEST_CASE("a signal of a limit that was pending before stays pending") {
+  const TemporaryFolder folder;
+  sigset_t limit, before, pending;
+  sigemptyset(&limit);
+  sigaddset(&limit, SIGXFSZ);
+  pthread_sigmask(SIG_BLOCK, &limit, &before);
+  raise(SIGXFSZ);
+  {
+    const FileSizeLimit small(10);
+    CHECK_THROWS_AS(write_atomically(folder / "file", std::string(100, 'x')), FileError);
+  }
+  sigpending(&pending);
+  CHECK(sigismember(&pending, SIGXFSZ) == 1);
+  const timespec at_once = {0, 0};
+  sigtimedwait(&limit, nullptr, &at_once);
+  pthread_sigmask(SIG_SETMASK, &before, nullptr);
 }

@@ -148,4 +148,9 @@ TEST_CASE("the learning rate warms up and falls to its floor", "[train]") {
   CHECK(schedule.at(9000, 1) == Approx(2e-6));
   CHECK(schedule.at(9000, 2) == Approx(2e-6));
   CHECK(LearningRateSchedule{1e-5, 0, 0}.at(0, 0) == Approx(1e-5));
+  // A run of 200 steps is warm at its twentieth, not at its hundredth.
+  const LearningRateSchedule flat = {2e-4, 100, 1};
+  CHECK(flat.at(10, 10 / 200.0) == Approx(1e-4));
+  CHECK(flat.at(20, 20 / 200.0) == Approx(2e-4));
+  CHECK(flat.at(50, 50 / 10000.0) == Approx(1.02e-4));
 }

@@ -21,9 +21,16 @@ struct Split {
 /// the same split on every machine. Throws DataError unless 0 < train_share < 1 and there are two groups or more.
 Split split_by_reference(const Dataset& dataset, double train_share, std::uint64_t seed);
 
-/// The publisher's own split: items whose split is "train" or "training" against those of "test" or "testing"; others
-/// (validation) are left out. Throws DataError when either side is empty.
-Split published_split(const Dataset& dataset);
+/// How many items DatasetItem::split puts where, whatever their case: "train" or "training", "test" or "testing",
+/// something else ("validation"), or nothing.
+struct SplitMarks {
+  std::int64_t train = 0, test = 0, other = 0, none = 0;
+};
+SplitMarks split_marks(const Dataset& dataset);
+
+/// The publisher's own split: items marked for training against those marked for testing; all others are left out, and
+/// a sentence that says how many is added to `notices`, if given. Throws DataError when either side is empty.
+Split published_split(const Dataset& dataset, std::vector<std::string>* notices = nullptr);
 
 /// Writes `image,split` rows, atomically. Throws FileError, or DataError when an index is out of range or used twice.
 void write_split(const std::string& path, const Dataset& dataset, const Split& split);

@@ -31,6 +31,15 @@ inline std::vector<std::string> names_below_common_folder(const Dataset& dataset
   return names;
 }
 
+enum class SplitMark { train, test, other, none };
+
+inline SplitMark mark_of(const DatasetItem& item) {
+  const std::string key = column_key(item.split);
+  if (key.empty()) return SplitMark::none;
+  if (key == "train" || key == "training") return SplitMark::train;
+  return key == "test" || key == "testing" ? SplitMark::test : SplitMark::other;
+}
+
 }  // namespace detail
 
 PROMPTIQA_INLINE Split split_by_reference(const Dataset& dataset, double train_share, std::uint64_t seed) {
@@ -61,16 +70,34 @@ PROMPTIQA_INLINE Split split_by_reference(const Dataset& dataset, double train_s
   return split;
 }
 
-PROMPTIQA_INLINE Split published_split(const Dataset& dataset) {
+PROMPTIQA_INLINE SplitMarks split_marks(const Dataset& dataset) {
+  SplitMarks marks;
+  for (const DatasetItem& item : dataset.items) switch (detail::mark_of(item)) {
+      case detail::SplitMark::train: ++marks.train; break;
+      case detail::SplitMark::test: ++marks.test; break;
+      case detail::SplitMark::other: ++marks.other; break;
+      case detail::SplitMark::none: ++marks.none; break;
+    }
+  return marks;
+}
+
+PROMPTIQA_INLINE Split published_split(const Dataset& dataset, std::vector<std::string>* notices) {
+  using detail::SplitMark;
   Split split;
+  std::string example;
   for (std::size_t i = 0; i < dataset.items.size(); ++i) {
-    const std::string key = column_key(dataset.items[i].split);
-    if (key == "train" || key == "training") split.train.push_back(static_cast<std::int64_t>(i));
-    if (key == "test" || key == "testing") split.test.push_back(static_cast<std::int64_t>(i));
+    const SplitMark mark = detail::mark_of(dataset.items[i]);
+    if (mark == SplitMark::train) split.train.push_back(static_cast<std::int64_t>(i));
+    if (mark == SplitMark::test) split.test.push_back(static_cast<std::int64_t>(i));
+    if (mark == SplitMark::other && example.empty()) example = dataset.items[i].split;
   }
   if (split.train.empty() || split.test.empty())
     throw DataError(dataset.name + ": there is no published split (" + std::to_string(split.train.size()) +
                     " training and " + std::to_string(split.test.size()) + " test pictures)");
+  const std::size_t left_out = dataset.items.size() - split.train.size() - split.test.size();
+  if (notices && left_out > 0)
+    notices->push_back(dataset.name + ": pictures marked neither train nor test are left out: " +
+                       std::to_string(left_out) + (example.empty() ? "" : ", such as \"" + example + "\""));
   return split;
 }
 

@@ -40,8 +40,8 @@ struct TrainingSet {
 /// The rows of `dataset` as a training set: column "score" (normalised), then "brightness", "contrast",
 /// "colourfulness", "sharpness", "noise" of the cached pictures as ranks among these rows. Row i of the dataset is row
 /// i of the cache, which is built from image_files(dataset). Unreadable pictures are left out and listed in `skipped`.
-/// Throws DataError: the cache is of other pictures, a row out of range, no rows, or more than 1% of the pictures
-/// cannot be read (how many, and the first few).
+/// Throws DataError: the cache is of other pictures, a row out of range, no rows, no readable picture among them, or
+/// more than 1% of the whole data set's pictures cannot be read (how many, and the first few).
 TrainingSet make_training_set(const Dataset& dataset, std::span<const std::int64_t> rows,
                               std::shared_ptr<const ImageCache> images, ThreadPool& pool);
 

@@ -59,7 +59,6 @@ PROMPTIQA_INLINE TrainingSet make_training_set(const Dataset& dataset, std::span
 
   TrainingSet set;
   set.name = dataset.name;
-  std::string unusable;
   for (std::int64_t row : rows) {
     if (row < 0 || row >= items)
       throw DataError(dataset.name + ": row " + std::to_string(row) + " is not in the data set (" +
@@ -67,16 +66,19 @@ PROMPTIQA_INLINE TrainingSet make_training_set(const Dataset& dataset, std::span
     if (images->source(row).file != cache_source(dataset.items[static_cast<std::size_t>(row)].image).file)
       throw DataError(dataset.name + ": the image cache is of other pictures: row " + std::to_string(row) + " is '" +
                       images->source(row).file + "' there");
-    if (images->usable(row)) {
-      set.pictures.push_back(row);
-    } else {
-      if (set.skipped.size() < 3) unusable += (unusable.empty() ? "" : "; ") + images->error(row);
-      set.skipped.push_back(row);
-    }
+    (images->usable(row) ? set.pictures : set.skipped).push_back(row);
   }
-  if (set.skipped.size() * 100 > rows.size())
-    throw DataError(dataset.name + ": " + std::to_string(set.skipped.size()) + " of " + std::to_string(rows.size()) +
-                    " pictures cannot be read, more than 1%: " + unusable + (set.skipped.size() > 3 ? "; ..." : ""));
+  // Of the whole set: one broken picture of a small part says little about the data.
+  std::int64_t broken = 0;
+  std::string why;
+  for (std::int64_t row = 0; row < items; ++row)
+    if (!images->usable(row) && ++broken <= 3) why += (why.empty() ? "" : "; ") + images->error(row);
+  if (broken > 3) why += "; ...";
+  if (broken * 100 > items)
+    throw DataError(dataset.name + ": " + std::to_string(broken) + " of " + std::to_string(items) +
+                    " pictures cannot be read, more than 1%: " + why);
+  if (set.pictures.empty())
+    throw DataError(dataset.name + ": none of these " + std::to_string(rows.size()) + " pictures can be read: " + why);
 
   const std::size_t count = set.pictures.size();
   LabelColumn score{"score", LabelKind::score, {}};

@@ -24,7 +24,29 @@ PROMPTIQA_INLINE std::string Trainer::fingerprint() const {
   j["recompute"] = options_.recompute;  // gradients are the same but for the order of some sums
   j["shards"] = options_.shards;
   j["group size"] = options_.sampler.group_size;
-  j["requirements"] = options_.sampler.requirements;
+  const SamplerOptions& sampler = options_.sampler;
+  const RequirementAugmentation& augmentation = sampler.augmentation;
+  j["requirements"] = sampler.requirements;
+  j["score share"] = sampler.score_share;
+  j["shares of one distortion and of one photograph"] = {sampler.same_distortion, sampler.same_photo};
+  j["mirroring"] = sampler.mirror_probability;
+  j["augmentation of scores"] = {{"power", augmentation.power},
+                                 {"scales", augmentation.scale_probability},
+                                 {"scaling", augmentation.scaling == ScalingForm::paper ? "paper" : "released"},
+                                 {"squeezes", augmentation.squeeze_probability},
+                                 {"flips", augmentation.flip_probability},
+                                 {"alpha", augmentation.alpha}};
+  j["optimizer"] = {{"kind", options_.optimizer.kind == OptimizerKind::adam ? "adam" : "adamw"},
+                    {"weight decay", options_.optimizer.weight_decay},
+                    {"betas", {options_.optimizer.beta1, options_.optimizer.beta2}},
+                    {"eps", options_.optimizer.eps},
+                    {"decays vectors", options_.optimizer.decay_vectors}};
+  j["learning rate"] = {{"rate", options_.schedule.rate},
+                        {"warm-up", options_.schedule.warmup_steps},
+                        {"floor", options_.schedule.floor}};
+  j["clipping"] = options_.clip_norm;
+  j["averaging"] = options_.average_decay;
+  j["weight of the auxiliary head"] = options_.auxiliary_weight;
   j["labels"] = sampler_.labels();
   for (const TrainingSet& set : sampler_.sets()) {
     Sha256 labels;
@@ -37,7 +59,18 @@ PROMPTIQA_INLINE std::string Trainer::fingerprint() const {
   return j.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
 }
 
+/// What may change when a run goes on, although its steps are other ones then: JSON, one field each.
+PROMPTIQA_INLINE std::string Trainer::circumstances() const {
+  nlohmann::json j;
+  j["steps in all"] = options_.steps;
+  j["minutes in all"] = options_.minutes;
+  j["kernels"] = ctx_.kernels<float>().name;
+  return j.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+}
+
 namespace detail {
+
+inline constexpr const char* checkpoint_format = "promptiqa-checkpoint/2";
 
 /// The tensors of a checkpoint, by name: f(name, tensor) for each.
 template <class F>
@@ -83,14 +116,15 @@ PROMPTIQA_INLINE void Trainer::save_checkpoint(const std::string& path) const {
                       {"position", sampler_state_.position}};
   state["seconds"] = seconds_;
   write_safetensors(path,
-                    {{"format", "promptiqa-checkpoint/1"},
+                    {{"format", detail::checkpoint_format},
                      {"run", fingerprint()},
+                    {"circumstances", circumstances()},
                      {"state", state.dump()},
                      {"config", model_.config().to_json()}},
                     tensors);
 }
 
-PROMPTIQA_INLINE void Trainer::load_checkpoint(const std::string& path) {
+PROMPTIQA_INLINE std::vector<std::string> Trainer::load_checkpoint(const std::string& path) {
   if (step_ != 0 || !planned_.empty())
     throw TrainingError(path + ": a checkpoint can only be loaded before the first step");
   const TensorFile file = read_safetensors(path);
@@ -98,8 +132,9 @@ PROMPTIQA_INLINE void Trainer::load_checkpoint(const std::string& path) {
     const auto found = file.metadata.find(key);
     return found == file.metadata.end() ? std::string() : found->second;
   };
-  if (text("format") != "promptiqa-checkpoint/1")
-    throw WeightsError(path + ": this is no checkpoint of a training run");
+  if (text("format") != detail::checkpoint_format)
+    throw WeightsError(path + ": expected a checkpoint of a training run, " + detail::checkpoint_format + ", found " +
+                       (text("format").empty() ? "none" : "\"" + text("format") + "\""));
   const nlohmann::json theirs = nlohmann::json::parse(text("run"), nullptr, false),
                        ours = nlohmann::json::parse(fingerprint());
   if (!theirs.is_object()) throw WeightsError(path + ": the checkpoint does not say of which run it is");
@@ -108,6 +143,17 @@ PROMPTIQA_INLINE void Trainer::load_checkpoint(const std::string& path) {
     if (found == theirs.end() || *found != item.value())
       throw TrainingError(path + ": it is of another run: its " + item.key() + ": " +
                           (found == theirs.end() ? "missing" : found->dump()) + ", here: " + item.value().dump());
+  }
+
+  std::vector<std::string> changed;
+  const nlohmann::json before = nlohmann::json::parse(text("circumstances"), nullptr, false),
+                       now = nlohmann::json::parse(circumstances());
+  if (!before.is_object()) throw WeightsError(path + ": the checkpoint does not say under what circumstances it ran");
+  for (const auto& item : now.items()) {
+    const auto found = before.find(item.key());
+    if (found == before.end() || *found != item.value())
+      changed.push_back(item.key() + ": " + (found == before.end() ? "unknown" : found->dump()) + " before, " +
+                        item.value().dump() + " now");
   }
 
   std::size_t found = 0;
@@ -154,6 +200,7 @@ PROMPTIQA_INLINE void Trainer::load_checkpoint(const std::string& path) {
   average_.set_updates(updates);
   sampler_state_ = sampler;
   model_.weights_changed();
+  return changed;
 }
 
 }  // namespace promptiqa

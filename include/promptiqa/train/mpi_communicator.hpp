@@ -31,6 +31,11 @@ class MpiCommunicator final : public Communicator {
     check(MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN), "set the error handler");
     check(MPI_Comm_rank(MPI_COMM_WORLD, &rank_), "ask for the rank");
     check(MPI_Comm_size(MPI_COMM_WORLD, &size_), "ask for the number of ranks");
+    MPI_Comm machine = MPI_COMM_NULL;
+    check(MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, rank_, MPI_INFO_NULL, &machine),
+          "find the ranks of this machine");
+    check(MPI_Comm_rank(machine, &local_rank_), "ask for the rank on this machine");
+    MPI_Comm_free(&machine);
     if (provided < MPI_THREAD_FUNNELED)
       throw TrainingError("MPI: this library does not allow threads beside the main one");
   }
@@ -40,6 +45,7 @@ class MpiCommunicator final : public Communicator {
 
   int rank() const override { return rank_; }
   int size() const override { return size_; }
+  int local_rank() const override { return local_rank_; }
   void sum(std::span<float> values) override { sum_all(values, MPI_FLOAT); }
   void sum(std::span<double> values) override { sum_all(values, MPI_DOUBLE); }
 
@@ -80,7 +86,7 @@ class MpiCommunicator final : public Communicator {
     }
   }
 
-  int rank_ = 0, size_ = 1;
+  int rank_ = 0, size_ = 1, local_rank_ = 0;
 };
 
 }  // namespace promptiqa

@@ -24,6 +24,15 @@ PROMPTIQA_INLINE RunEnd run_training(Trainer& trainer, const RunOptions& options
     }
     saved = Clock::now();
   };
+  const auto save_on_the_way = [&] {
+    try {
+      save();
+    } catch (const FileError& error) {
+      if (!options.checkpoint_failed) throw;
+      options.checkpoint_failed(error);
+      saved = Clock::now();
+    }
+  };
   for (;;) {
     double votes[2] = {options.stop && options.stop() ? 1.0 : 0.0, trainer.finished() ? 1.0 : 0.0};
     ranks.sum(std::span<double>(votes));
@@ -38,7 +47,7 @@ PROMPTIQA_INLINE RunEnd run_training(Trainer& trainer, const RunOptions& options
     }
     const StepReport report = trainer.step();
     if (options.after_step) options.after_step(report);
-    if (minutes_since(saved) >= options.checkpoint_minutes) save();
+    if (minutes_since(saved) >= options.checkpoint_minutes) save_on_the_way();
     if (options.validation_minutes > 0 && minutes_since(validated) >= options.validation_minutes) {
       if (first && options.validation) options.validation();
       validated = Clock::now();

@@ -86,9 +86,11 @@ class Trainer {
   /// auxiliary head, the sampler's state, counters. Throws FileError, and then an old file is as it was.
   void save_checkpoint(const std::string& path) const;
 
-  /// Continues the run of a checkpoint. Call before the first step. Throws FileError, WeightsError for a damaged file,
-  /// TrainingError when it is of a run with another seed, model, shape of batches or other training sets.
-  void load_checkpoint(const std::string& path);
+  /// Continues the run of a checkpoint. Call before the first step. Only the length of the run and the kernels (the
+  /// precision, another processor) may be other ones than before; the steps are not quite those of the old run then,
+  /// and the result says so, a line for each difference. Throws FileError, WeightsError for a damaged file,
+  /// TrainingError, naming the option, when anything else differs: seed, model, batches, optimiser, training sets.
+  std::vector<std::string> load_checkpoint(const std::string& path);
 
   /// A copy of the averaged weights as a model ready for scoring: what is validated and kept.
   Model<float> averaged_model() const { return average_.make_model(ctx_, model_); }
@@ -106,6 +108,7 @@ class Trainer {
 
   void plan_ahead();
   std::string fingerprint() const;
+  std::string circumstances() const;
 
   Context& ctx_;
   SingleProcess single_;

@@ -178,23 +178,9 @@ PROMPTIQA_INLINE StepReport Trainer::step() {
   }
 
   if (communicator_->size() > 1) {
-    std::vector<float> flat;
-    const auto each = [&](auto&& f) {
-      for (std::size_t i = 0; i < parameters.size(); ++i)
-        if (gradients[i]) f(gradients[i]);
-      for (Tensor<float>& sum : running_sum) f(sum);
-    };
-    each([&](Tensor<float>& t) {
-      const std::vector<float> values = t.host();
-      flat.insert(flat.end(), values.begin(), values.end());
-    });
-    communicator_->sum(std::span<float>(flat));
+    communicator_->sum_tensors(ctx_, gradients);
+    communicator_->sum_tensors(ctx_, running_sum);
     communicator_->sum(std::span<double>(losses));
-    const float* from = flat.data();
-    each([&](Tensor<float>& t) {
-      t = ctx_.from<float>(t.shape(), std::span<const float>(from, static_cast<std::size_t>(t.numel())));
-      from += t.numel();
-    });
   }
   const double share = 1 / static_cast<double>(options_.shards);
   for (std::size_t i = 0; i < running.size(); ++i) scale_into(running_sum[i], share, running[i]);
