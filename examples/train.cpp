@@ -5,6 +5,7 @@
 #include <csignal>
 #include <cstdio>
 #include <fstream>
+#include <memory>
 #include <new>
 #include <optional>
 #include <sstream>
@@ -13,6 +14,7 @@
 #include <promptiqa/data.hpp>
 #include <promptiqa/train.hpp>
 #include <promptiqa/train/mpi_communicator.hpp>
+#include <promptiqa/train/nccl_communicator.hpp>
 
 #include "common/device.hpp"
 #include "common/number.hpp"
@@ -88,6 +90,22 @@ void wait_for_all(promptiqa::Communicator& ranks) {
   ranks.sum(std::span<double>(nothing));
 }
 
+#if defined(PROMPTIQA_NCCL)
+constexpr bool has_nccl = true;
+#else
+constexpr bool has_nccl = false;
+#endif
+
+// The ranks with their devices connected; null where their sums go through the host.
+std::unique_ptr<promptiqa::Communicator> connect_devices([[maybe_unused]] Context& ctx,
+                                                         [[maybe_unused]] promptiqa::Communicator& ranks) {
+#if defined(PROMPTIQA_NCCL)
+  if (ctx.device() == promptiqa::Device::cuda && ranks.size() > 1)
+    return std::make_unique<promptiqa::NcclCommunicator>(ctx, ranks);
+#endif
+  return nullptr;
+}
+
 int run(TrainingOptions& options, promptiqa::Communicator& ranks) {
   if (!options.shards_given) options.trainer.shards = ranks.size();
   if (ranks.rank() != 0) silence(options);
@@ -97,8 +115,10 @@ int run(TrainingOptions& options, promptiqa::Communicator& ranks) {
     throw promptiqa::FileError(options.checkpoint +
                                ": a checkpoint is there already; --resume continues its run, --restart replaces it");
   std::string notice;
-  Context ctx = make_context(options.device, options.precision, options.threads, &notice, true);
+  Context ctx = make_context(options.device, options.precision, options.threads, &notice, true,
+                             has_nccl ? ranks.local_rank() : 0);
   if (!notice.empty()) note(options, notice);
+  const std::unique_ptr<promptiqa::Communicator> connected = connect_devices(ctx, ranks);
   Model model = initial_model(ctx, options);
   // Rank 0 makes the caches, the others find them.
   if (ranks.rank() != 0) wait_for_all(ranks);
@@ -119,7 +139,7 @@ int run(TrainingOptions& options, promptiqa::Communicator& ranks) {
   }
   if (options.validate_minutes > 0) drop_unmeasurable(data, options);
 
-  promptiqa::Trainer trainer(ctx, std::move(model), data.sets, options.trainer, &ranks);
+  promptiqa::Trainer trainer(ctx, std::move(model), data.sets, options.trainer, connected ? connected.get() : &ranks);
   if (options.resume) {
     const std::vector<std::string> changed = trainer.load_checkpoint(options.checkpoint);
     note(options, options.checkpoint + ": continuing after step " + std::to_string(trainer.steps_taken()));
@@ -136,7 +156,8 @@ int run(TrainingOptions& options, promptiqa::Communicator& ranks) {
                  std::to_string(data.sets.size()) + (data.sets.size() == 1 ? " set, " : " sets, ") +
                  std::to_string(trainer.sampler().labels().size()) + " labels, " + std::to_string(ctx.pool().size()) +
                  " threads, " + ctx.kernels<float>().name +
-                 (ranks.size() > 1 ? ", " + std::to_string(ranks.size()) + " ranks" : ""));
+                 (ranks.size() > 1 ? ", " + std::to_string(ranks.size()) + " ranks" : "") +
+                 (connected ? " that sum by NCCL" : ""));
 
   const auto write_weights = [&] {
     trainer.averaged_model().save(

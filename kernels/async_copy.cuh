@@ -41,14 +41,19 @@ template <class T>
 void copy_async(const Shared<T>& to, const T* from, bool valid) {
   Vector<T, vector_width<T>> v{}, not_yet;
   if (valid) v = load_vector<vector_width<T>>(from);
+  const EmulatorScope scope;
   std::memset(static_cast<void*>(&not_yet), 0xFF, sizeof not_yet);
   to.write(&not_yet, 16, 16);
   PendingCopies& pending = PendingCopies::of_block();
   pending.copies.push_back({thread_number(), pending.groups_of_thread(), [=] { to.write(&v, 16, 16); }});
 }
-inline void commit_copies() { ++PendingCopies::of_block().groups_of_thread(); }
+inline void commit_copies() {
+  const EmulatorScope scope;
+  ++PendingCopies::of_block().groups_of_thread();
+}
 template <int Younger>
 void wait_for_copies() {
+  const EmulatorScope scope;
   PendingCopies& pending = PendingCopies::of_block();
   const unsigned groups = pending.groups_of_thread();
   std::vector<PendingCopy> rest;

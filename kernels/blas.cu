@@ -46,6 +46,21 @@ struct Blas {
   std::map<FusedKey, FusedAlgorithm> algorithms;
 };
 
+void destroy(Queue& queue, Blas& blas) noexcept {
+  if (blas.handle) cublasDestroy(blas.handle);
+  if (blas.workspace) release(queue, blas.workspace);
+}
+
+/// Memory for the workspace; what the pool keeps for later is given back first where there is no other.
+void* allocate_workspace(const Op& op) {
+  try {
+    return allocate(op.queue, workspace_bytes);
+  } catch (const CudaError&) {
+    op.memory.trim();
+    return allocate(op.queue, workspace_bytes);
+  }
+}
+
 /// The queue's handle, made at the first use. Its workspace is ours and fixed, so that products can be captured in a
 /// graph and have the same bits in every run.
 Blas& blas_of(const Op& op) {
@@ -59,13 +74,22 @@ Blas& blas_of(const Op& op) {
   check(cudaDeviceGetAttribute(&shared, cudaDevAttrMaxSharedMemoryPerBlockOptin, op.queue.ordinal),
         "cudaDeviceGetAttribute", op);
   blas->traits = {10 * major + minor, static_cast<std::size_t>(shared), false};
-  check(cublasCreate(&blas->handle), "cublasCreate", op);
-  op.queue.blas = blas.release();  // from here on close_blas ends it, even after an error
-  Blas& result = *static_cast<Blas*>(op.queue.blas);
-  result.workspace = allocate(op.queue, workspace_bytes);
-  check(cublasSetStream(result.handle, static_cast<cudaStream_t>(op.queue.stream)), "cublasSetStream", op);
-  check(cublasSetWorkspace(result.handle, result.workspace, workspace_bytes), "cublasSetWorkspace", op);
-  return result;
+  // The queue gets it when it is whole: half of it would compute in another stream.
+  try {
+    check(cublasCreate(&blas->handle), "cublasCreate", op);
+    blas->workspace = allocate_workspace(op);
+    check(cublasSetStream(blas->handle, static_cast<cudaStream_t>(op.queue.stream)), "cublasSetStream", op);
+    check(cublasSetWorkspace(blas->handle, blas->workspace, workspace_bytes), "cublasSetWorkspace", op);
+    // Sums of bfloat16 products stay float, also where parts of k are added up.
+    check(cublasSetMathMode(blas->handle, static_cast<cublasMath_t>(CUBLAS_DEFAULT_MATH |
+                                                                    CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION)),
+          "cublasSetMathMode", op);
+  } catch (...) {
+    destroy(op.queue, *blas);
+    throw;
+  }
+  op.queue.blas = blas.release();
+  return *static_cast<Blas*>(op.queue.blas);
 }
 
 template <class T>
@@ -186,6 +210,9 @@ bool fused_matrix_product(const Op& op, const MatrixProduct<T, T>& p, const T* b
     Preference preference;
     check(cublasLtMatmulPreferenceCreate(&preference.handle), "cublasLtMatmulPreferenceCreate", op);
     set(op, preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, std::uint64_t{workspace_bytes});
+    // As above: parts of k are not to be added up in bfloat16.
+    set(op, preference, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
+        std::uint32_t{CUBLASLT_REDUCTION_SCHEME_MASK & ~CUBLASLT_REDUCTION_SCHEME_OUTPUT_TYPE});
     set(op, preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, b_alignment);
     set(op, preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, a_alignment);
     set(op, preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, c_alignment);
@@ -217,8 +244,7 @@ void close_blas(Queue& queue) noexcept {
   Blas* blas = static_cast<Blas*>(queue.blas);
   if (!blas) return;
   queue.blas = nullptr;
-  cublasDestroy(blas->handle);
-  if (blas->workspace) release(queue, blas->workspace);
+  destroy(queue, *blas);
   delete blas;
 }
 

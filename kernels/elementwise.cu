@@ -64,20 +64,17 @@ Broadcast merge_dimensions(const BinaryArgs<T>& args) {
 template <class F, class T>
 void binary_with(const Op& op, const F& f, const BinaryArgs<T>& args) {
   const Broadcast loops = merge_dimensions(args);
-  std::int64_t count = 1, reach = 1;  // reach: no index and no offset is larger
+  std::int64_t count = 1, reach = 0;  // reach: the largest offset
   for (int d = 0; d < loops.rank; ++d) count *= loops.dims[d];
   if (count == 0) return;
   for (int d = 0; d < loops.rank; ++d)
     reach += (loops.dims[d] - 1) * (loops.a_strides[d] > loops.b_strides[d] ? loops.a_strides[d] : loops.b_strides[d]);
   if (loops.rank == 0 || (loops.rank == 1 && loops.a_strides[0] == 1 && loops.b_strides[0] == 1))
     return map(op, count, f, args.y, args.a, args.b);
-  const std::int64_t limit = std::int64_t{1} << 31;
-  if (count < limit && reach < limit)
-    launch(broadcast_kernel<std::uint32_t, F, T>, blocks_for(op, count, 256), 256, 0, op, count, f, loops, args.a, args.b,
-           args.y);
-  else
-    launch(broadcast_kernel<std::int64_t, F, T>, blocks_for(op, count, 256), 256, 0, op, count, f, loops, args.a, args.b,
-           args.y);
+  with_index_type(count > reach ? count : reach, [&](auto index) {
+    launch(broadcast_kernel<decltype(index), F, T>, blocks_for(op, count, 256), 256, 0, op, count, f, loops, args.a,
+           args.b, args.y);
+  });
 }
 
 }  // namespace

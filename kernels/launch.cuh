@@ -30,7 +30,9 @@ void launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, std::size_t sh
   std::tuple<Parameters...> values(static_cast<Parameters>(arguments)...);
 #if PROMPTIQA_EMULATED
   submit(op.queue, [=, name = op.name] {
-    run_grid(name, grid, block, shared_bytes, [&] { std::apply(kernel, values); });
+    const auto function = kernel;  // copies on the stack: what a kernel reads on the heap is a fault
+    const std::tuple<Parameters...> parameters = values;
+    run_grid(name, grid, block, shared_bytes, [&] { std::apply(function, parameters); });
   });
 #else
   std::apply(
@@ -51,6 +53,16 @@ inline unsigned blocks_for(const Op& op, std::int64_t items, std::int64_t per_bl
   if (blocks > 0x7FFFFFFF)
     throw CudaError(std::string(op.name) + ": expected at most 2147483647 blocks, got " + std::to_string(blocks));
   return static_cast<unsigned>(blocks);
+}
+
+/// Calls run(Index()) with the unsigned type in which a kernel computes its indices, none of which exceeds `largest`: 32
+/// bits where they do, because divisions by 64 take several times as long.
+template <class Run>
+void with_index_type(std::int64_t largest, Run&& run) {
+  if (largest < std::int64_t{1} << 32)
+    run(std::uint32_t());
+  else
+    run(std::uint64_t());
 }
 
 /// True when p can be read in vectors of `bytes`.

@@ -45,10 +45,9 @@ void permute(const KernelContext& kc, const PermuteArgs<T>& args) {
   const int last = loops.rank - 1;
   if (loops.rank <= 1) return copy(op, 1, count, count, count, args.x, args.y);
   if (loops.x_strides[last] == 1) {
-    if (count < std::int64_t{1} << 31)
-      launch(gather_kernel<std::uint32_t, T>, blocks_for(op, count, 256), 256, 0, op, count, loops, args.x, args.y);
-    else
-      launch(gather_kernel<std::int64_t, T>, blocks_for(op, count, 256), 256, 0, op, count, loops, args.x, args.y);
+    with_index_type(count, [&](auto index) {
+      launch(gather_kernel<decltype(index), T>, blocks_for(op, count, 256), 256, 0, op, count, loops, args.x, args.y);
+    });
     return;
   }
   int inner = 0;

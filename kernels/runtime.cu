@@ -138,10 +138,13 @@ Graph* end_capture(Queue& queue) {
   cudaError_t code = cudaStreamEndCapture(stream_of(queue), &captured);
   const char* call = "cudaStreamEndCapture";
   if (code == cudaSuccess) {
+    call = "cudaGraphGetNodes";
     code = cudaGraphGetNodes(captured, nullptr, &graph->nodes);
-    if (code == cudaSuccess) code = cudaGraphInstantiate(&graph->executable, captured, 0);
+    if (code == cudaSuccess) {
+      call = "cudaGraphInstantiate";
+      code = cudaGraphInstantiate(&graph->executable, captured, 0);
+    }
     cudaGraphDestroy(captured);
-    call = "cudaGraphInstantiate";
   }
   if (code != cudaSuccess) destroy(queue, graph.release());
   check(code, call, "graph");

@@ -65,9 +65,11 @@ inline void check_precision(const std::string& device, const std::string& precis
 }
 
 /// The Context of a device and precision; threads 0: all cores. `notice` receives a sentence when the precision is not
-/// to be had. Throws CudaError when there is no such device or the program was built without CUDA.
+/// to be had. Of several ranks on one machine, each gives its number there: for "cuda" they take the devices in turn.
+/// Throws CudaError when there is no such device or the program was built without CUDA.
 inline promptiqa::Context make_context(const std::string& device, const std::string& precision, int threads,
-                                       std::string* notice, [[maybe_unused]] bool trains = false) {
+                                       std::string* notice, [[maybe_unused]] bool trains = false,
+                                       [[maybe_unused]] int local_rank = 0) {
   if (!is_cuda(device))
     return promptiqa::Context::cpu(threads, promptiqa::cpu_backend(precision_named(precision), notice));
 #if defined(PROMPTIQA_EXAMPLES_CUDA)
@@ -75,8 +77,12 @@ inline promptiqa::Context make_context(const std::string& device, const std::str
   options.allow_tf32 = precision == "tf32";
   options.bf16_products = trains && precision == "bf16";  // scoring has Model<bfloat16>
   try {
-    return promptiqa::make_cuda_context(cuda_ordinal(device), std::make_shared<promptiqa::ThreadPool>(threads),
-                                        options);
+    int ordinal = cuda_ordinal(device);
+    if (device == "cuda" && local_rank > 0) {
+      const auto devices = static_cast<int>(promptiqa::cuda_devices().size());
+      ordinal = devices > 0 ? local_rank % devices : 0;
+    }
+    return promptiqa::make_cuda_context(ordinal, std::make_shared<promptiqa::ThreadPool>(threads), options);
   } catch (const promptiqa::CudaError& error) {
     throw promptiqa::CudaError("--device " + device + ": " + error.what() + "; --device cpu works without a GPU");
   }

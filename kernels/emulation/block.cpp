@@ -9,6 +9,7 @@
 #include <memory>
 #include <vector>
 
+#include "blas.hpp"
 #include "device_memory.hpp"
 #include "fibre.hpp"
 
@@ -202,8 +203,9 @@ void check_shape(const char* op, dim3 grid, dim3 block, std::size_t shared_bytes
     refuse("a block must have 1 to 1024 threads, got " + text(block.x, block.y, block.z));
   if (grid.x == 0 || grid.x > 0x7FFFFFFFu || grid.y == 0 || grid.y > 65535 || grid.z == 0 || grid.z > 65535)
     refuse("a grid must have at most (2147483647,65535,65535) blocks, got " + text(grid.x, grid.y, grid.z));
-  if (shared_bytes > 227u * 1024) refuse("a block must have at most 232448 bytes of shared memory, got " +
-                                         std::to_string(shared_bytes));
+  if (shared_bytes > traits.shared_bytes)
+    refuse("a block must have at most " + std::to_string(traits.shared_bytes) + " bytes of shared memory, got " +
+           std::to_string(shared_bytes));
 }
 
 }  // namespace
@@ -250,6 +252,24 @@ void report(const std::string& message) {
   fail(machine(), "thread " + text(threadIdx.x, threadIdx.y, threadIdx.z) + " " + message);
 }
 void report(const std::string& message, Site site) { report(message + " (" + text(site) + ")"); }
+
+void note_fault(const std::string& message) noexcept {
+  Machine& m = machine();
+  if (m.failure) return;
+  try {
+    report(message);
+  } catch (...) {
+    m.failure = std::current_exception();
+  }
+}
+
+bool kernel_running() { return machine().running; }
+
+bool in_emulator(const void* p) {
+  const auto* begin = reinterpret_cast<const unsigned char*>(machine().threads.data());
+  const auto* at = static_cast<const unsigned char*>(p);
+  return at >= begin && at < begin + machine().threads.size() * sizeof(Thread);
+}
 
 unsigned thread_number() { return machine().current; }
 unsigned lane_number() { return machine().current % 32; }

@@ -51,6 +51,32 @@ std::uint64_t launches();
 [[noreturn]] void report(const std::string& message);
 [[noreturn]] void report(const std::string& message, Site site);
 
+/// The same for what must not throw: the thread goes on, and the launch ends with the first fault noted.
+void note_fault(const std::string& message) noexcept;
+
+/// Whether this OS thread is running a kernel.
+bool kernel_running();
+
+/// Whether the address is of what the emulator keeps for the threads of a block.
+bool in_emulator(const void* p);
+
+/// While it lives, this OS thread works for the emulator: its accesses to memory are not the kernel's. Opened by
+/// emulated intrinsics that keep anything on the heap.
+class EmulatorScope {
+ public:
+  EmulatorScope() { ++depth(); }
+  ~EmulatorScope() { --depth(); }
+  EmulatorScope(const EmulatorScope&) = delete;
+  EmulatorScope& operator=(const EmulatorScope&) = delete;
+  static bool open() { return depth() > 0; }
+
+ private:
+  static int& depth() {
+    static thread_local int value = 0;
+    return value;
+  }
+};
+
 /// The running thread's number in its block, its lane, and the threads of the block.
 unsigned thread_number();
 unsigned lane_number();

@@ -5,6 +5,7 @@
 
 #include <chrono>
 #include <condition_variable>
+#include <cstdint>
 #include <cstring>
 #include <functional>
 #include <map>
@@ -29,13 +30,22 @@ struct Meeting {
   std::vector<const std::vector<SummedArray>*> arrays;  // of each rank, in the sum under way
 };
 
-/// Meetings by id, which their ranks keep.
+/// All ids that were made, and their meetings, which the ranks keep.
+struct Meetings {
+  std::mutex mutex;
+  std::map<CollectiveId, std::weak_ptr<Meeting>> by_id;
+};
+Meetings& meetings() {
+  static Meetings instance;
+  return instance;
+}
+
 std::shared_ptr<Meeting> meeting_of(const CollectiveId& id) {
-  static std::mutex mutex;
-  static std::map<CollectiveId, std::weak_ptr<Meeting>> meetings;
-  const std::lock_guard<std::mutex> lock(mutex);
-  std::shared_ptr<Meeting> meeting = meetings[id].lock();
-  if (!meeting) meetings[id] = meeting = std::make_shared<Meeting>();
+  const std::lock_guard<std::mutex> lock(meetings().mutex);
+  const auto found = meetings().by_id.find(id);
+  if (found == meetings().by_id.end()) throw CudaError("nccl: ncclCommInitRankConfig failed: nobody has made this id");
+  std::shared_ptr<Meeting> meeting = found->second.lock();
+  if (!meeting) found->second = meeting = std::make_shared<Meeting>();
   return meeting;
 }
 
@@ -89,13 +99,12 @@ DeviceUuid device_uuid(const Queue& queue) {
 }
 
 CollectiveId make_collective_id() {
-  static std::mutex mutex;
-  static std::uint64_t made = 0;
-  const std::lock_guard<std::mutex> lock(mutex);
+  const std::lock_guard<std::mutex> lock(meetings().mutex);
   CollectiveId id;
-  id.fill(0xFF);  // as random as a real one: no byte may be lost
-  ++made;
-  std::memcpy(id.data() + id.size() - sizeof(made), &made, sizeof(made));
+  id.fill(0xFF);  // no byte may be lost or changed
+  const std::uint64_t number = meetings().by_id.size();
+  std::memcpy(id.data() + id.size() - sizeof(number), &number, sizeof(number));
+  meetings().by_id[id];
   return id;
 }
 

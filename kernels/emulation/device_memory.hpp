@@ -3,9 +3,14 @@
 // memory is NaN, so that what nobody wrote shows in the result.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 
 namespace promptiqa::emulation {
+
+/// How many devices there are. A test that needs several raises it. They have one memory: a block does not know whose it
+/// is, its pool does.
+inline std::atomic<int> devices{1};
 
 /// A block of exactly `bytes` bytes at a multiple of 256, all bits set. Throws std::bad_alloc.
 void* device_allocate(std::size_t bytes);
@@ -13,8 +18,8 @@ void* device_allocate(std::size_t bytes);
 void device_free(void* data);
 
 /// While it lives, fresh device memory is out of the host's reach, as a real device's is: reading or writing it outside
-/// a launch or a copy ends the program. The host's memory is out of a kernel's reach, as far as vector accesses go. For
-/// one thread; contexts made within it see it. Scopes do not nest.
+/// a launch or a copy ends the program. Vector accesses of kernels to the host's memory are reported also where
+/// global_access.cpp does not watch. For one thread; contexts made within it see it. Scopes do not nest.
 class HostBarred {
  public:
   HostBarred();
@@ -40,6 +45,9 @@ bool sanitizer_guards_blocks();
 
 /// Reports (see block.hpp) an access of a kernel that is misaligned or leaves the device block it begins in.
 void check_access(const void* data, std::size_t bytes, std::size_t alignment, const char* what);
+
+/// Whether all these bytes are of one device block.
+bool in_device_block(const void* data, std::size_t bytes);
 
 /// Blocks allocated and not freed.
 std::size_t device_blocks();

@@ -1,4 +1,4 @@
-// The bodies of runtime.hpp for tests on a CPU: one emulated device.
+// The bodies of runtime.hpp for tests on a CPU: one emulated device, or several that share the memory.
 // Surprising choice: there is nothing to wait for: a launch has been done when it returns. In a graph it is a closure
 // over copies of its arguments: what a replay needs of the host besides them is not there any more.
 #include "../runtime.hpp"
@@ -7,6 +7,7 @@
 
 #include <cstring>
 #include <memory>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -55,13 +56,15 @@ void destroy(const Queue& queue, Graph* graph) noexcept {
   delete graph;
 }
 
-int device_count() { return 1; }
+int device_count() { return emulation::devices; }
 
 std::string device_name(int) { return "emulated on the CPU"; }
 
 Queue open_queue(int ordinal) {
-  if (ordinal != 0) throw CudaError("cuda: cudaSetDevice failed: there is one emulated device");
+  if (ordinal < 0 || ordinal >= emulation::devices)
+    throw CudaError("cuda: cudaSetDevice failed: there is no emulated device " + std::to_string(ordinal));
   Queue queue;
+  queue.ordinal = ordinal;
   queue.stream = &queue.stream;  // not null, as a real one
   return queue;
 }

@@ -97,6 +97,12 @@ std::string thread_text(std::uint16_t thread) {
 
 }  // namespace
 
+bool in_shared_memory(const void* p) {
+  const auto* at = static_cast<const unsigned char*>(p);
+  const std::vector<unsigned char>& data = memory().data;
+  return at >= data.data() && at < data.data() + data.size();
+}
+
 SharedRange static_shared_range(const char* name, const void* identity, std::size_t bytes) {
   Memory& m = memory();
   for (const Variable& v : m.variables)

@@ -22,6 +22,9 @@ struct SharedRange {
   const char* name;
 };
 
+/// Whether the address is of this OS thread's shared memory.
+bool in_shared_memory(const void* p);
+
 /// The range of a variable of the running block: `identity` is one address a variable. Reports when the block's static
 /// shared memory outgrows 48 KiB.
 SharedRange static_shared_range(const char* name, const void* identity, std::size_t bytes);

@@ -1,4 +1,4 @@
-// Attention and its gradients on the emulated device: every kind of arithmetic, head dimension, length and layout.
+// Attention and its gradients on a device: every kind of arithmetic, head dimension, length and layout.
 // Surprising choice: the reference (the CPU's table, in double, on the same inputs) comes with the sum of absolute
 // values behind each number, so tolerances are error bounds: roundings of operands and sums times that sum.
 #include "products.hpp"
@@ -14,11 +14,63 @@ struct Case {
   bool interleaved = false;  // q, k and v as the three parts of one row
   int64_t shift = 0;         // elements behind an aligned address
   double scale = 0;          // 0: 1 / sqrt(head_dim)
+  int64_t gap = 0;           // q, k, v and o with strides of their own: unused elements, a multiple of this
+  int64_t o_gap = 0;         // as many more behind each row of o
 };
+
+/// Where the elements of q, k, v or o lie: distances of batch entries, heads and rows, and elements in all.
+struct Layout {
+  int64_t batch, head, row, count;
+};
+
+/// Tensor number 0, 1, 2, 3 is q, k, v, o. With gaps no two strides are equal: heads lie within rows in q and v, rows
+/// within heads in k and o.
+Layout layout_of(const Case& c, int number, int64_t length) {
+  const int64_t width = c.heads * c.head_dim;
+  if (c.interleaved && number < 3) return {3 * length * width, c.head_dim, 3 * width, 3 * c.batch * length * width};
+  if (c.gap == 0) return {length * width, c.head_dim, width, c.batch * length * width};
+  const int64_t gap = c.gap * (number + 1), apart = c.head_dim + gap + (number == 3 ? c.o_gap : 0);
+  const int64_t inner = number % 2 == 0 ? c.heads : length, outer = number % 2 == 0 ? length : c.heads;
+  const int64_t distance = inner * apart + gap, batch = outer * distance + gap;
+  if (number % 2 == 0) return {batch, apart, distance, c.batch * batch};
+  return {batch, distance, apart, c.batch * batch};
+}
+
+/// f(index in (B, N, H, D), index in the layout).
+template <class F>
+void for_each_element(const Case& c, const Layout& l, int64_t length, F&& f) {
+  std::size_t dense = 0;
+  for (int64_t b = 0; b < c.batch; ++b)
+    for (int64_t n = 0; n < length; ++n)
+      for (int64_t h = 0; h < c.heads; ++h)
+        for (int64_t d = 0; d < c.head_dim; ++d)
+          f(dense++, static_cast<std::size_t>(b * l.batch + h * l.head + n * l.row + d));
+}
+
+/// (B, N, H, D) as the layout has it, NaN in between.
+Numbers spread(const Case& c, const Layout& l, int64_t length, const Numbers& dense) {
+  Numbers all(static_cast<std::size_t>(l.count), std::numeric_limits<double>::quiet_NaN());
+  for_each_element(c, l, length, [&](std::size_t from, std::size_t to) { all[to] = dense[from]; });
+  return all;
+}
+
+/// The reverse, of what was NaN before: nothing in between may have been written.
+Numbers gathered(const Case& c, const Layout& l, int64_t length, const Numbers& all) {
+  Numbers dense(static_cast<std::size_t>(c.batch * length * c.heads * c.head_dim));
+  std::size_t written = 0;
+  for (double v : all) written += !std::isnan(v);
+  for_each_element(c, l, length, [&](std::size_t to, std::size_t from) {
+    dense[to] = all[from];
+    written -= !std::isnan(all[from]);
+  });
+  CHECK(written == 0);
+  return dense;
+}
 
 std::string name_of(const Case& c, const Path& path) {
   std::string text = path.name;
   for (int64_t n : {c.batch, c.heads, c.queries, c.keys, c.head_dim}) text += " " + std::to_string(n);
+  if (c.gap) text += " gaps of " + std::to_string(c.gap) + " and " + std::to_string(c.o_gap);
   return text + (c.interleaved ? " interleaved" : "") + (c.shift ? " unaligned" : "");
 }
 
@@ -45,32 +97,38 @@ Values run(const Case& c, const KernelTable<T>& table, const KernelContext& cont
     r.v = numbers<In>(k_count, 3);
   }
   r.d_o = numbers<In>(q_count, 4);
-  const Buffer<T> all(qkv, c.shift), q(r.q, c.shift), k(r.k, c.shift), v(r.v, c.shift), d_o(r.d_o, c.shift);
-  const Buffer<T> o(q_count, c.shift);
+  const Layout q_at = layout_of(c, 0, c.queries), k_at = layout_of(c, 1, c.keys), v_at = layout_of(c, 2, c.keys),
+               o_at = layout_of(c, 3, c.queries);
+  const auto placed = [&](const Layout& at, int64_t length, const Numbers& dense) {
+    return dense.empty() ? dense : spread(c, at, length, dense);
+  };
+  const Buffer<T> all(qkv, c.shift), q(placed(q_at, c.queries, r.q), c.shift), k(placed(k_at, c.keys, r.k), c.shift),
+      v(placed(v_at, c.keys, r.v), c.shift), d_o(placed(o_at, c.queries, r.d_o), c.shift);
+  const Buffer<T> o(o_at.count, c.shift);
   const Buffer<A> lse(c.batch * c.heads * c.queries);
   AttentionArgs<T> f{};
   f.batch = c.batch, f.heads = c.heads, f.queries = c.queries, f.keys = c.keys, f.head_dim = c.head_dim;
   f.scale = static_cast<A>(c.scale != 0 ? c.scale : static_cast<float>(1 / std::sqrt(static_cast<double>(c.head_dim))));
-  f.q_row = f.k_row = f.v_row = c.interleaved ? 3 * width : width;
-  f.q_head = f.k_head = f.v_head = f.o_head = c.head_dim;
-  f.q_batch = c.queries * f.q_row, f.k_batch = f.v_batch = c.keys * f.k_row;
-  f.o_row = width, f.o_batch = c.queries * width;
+  f.q_batch = q_at.batch, f.q_head = q_at.head, f.q_row = q_at.row;
+  f.k_batch = k_at.batch, f.k_head = k_at.head, f.k_row = k_at.row;
+  f.v_batch = v_at.batch, f.v_head = v_at.head, f.v_row = v_at.row;
+  f.o_batch = o_at.batch, f.o_head = o_at.head, f.o_row = o_at.row;
   f.q = c.interleaved ? all.data() : q.data();
   f.k = c.interleaved ? f.q + width : k.data();
   f.v = c.interleaved ? f.q + 2 * width : v.data();
   f.o = o.data();
   table.attention(context, f);  // inference: without log_sum_exp
-  const Numbers inferred = o.values();
+  const Numbers inferred = gathered(c, o_at, c.queries, o.values());
   f.log_sum_exp = lse.data();
   table.attention(context, f);
-  r.o = o.values();
+  r.o = gathered(c, o_at, c.queries, o.values());
   CHECK((r.o == inferred));
   r.log_sum_exp = lse.values();
 
-  const Buffer<T> given_o(given ? given->o : r.o, c.shift);
+  const Buffer<T> given_o(placed(o_at, c.queries, given ? given->o : r.o), c.shift);
   const Buffer<A> given_lse(given ? given->log_sum_exp : r.log_sum_exp);
-  const Buffer<T> d_all(c.interleaved ? 3 * q_count : 0, c.shift), dq(q_count, c.shift), dk(k_count, c.shift),
-      dv(k_count, c.shift);
+  const Buffer<T> d_all(c.interleaved ? 3 * q_count : 0, c.shift), dq(q_at.count, c.shift), dk(k_at.count, c.shift),
+      dv(v_at.count, c.shift);
   AttentionBackwardArgs<T> b{};
   b.forward = f;
   b.forward.o = given_o.data();
@@ -88,7 +146,9 @@ Values run(const Case& c, const KernelTable<T>& table, const KernelContext& cont
       (part == 0 ? r.q : part == 1 ? r.k : r.v).push_back(qkv[i]);
     }
   } else {
-    r.dq = dq.values(), r.dk = dk.values(), r.dv = dv.values();
+    r.dq = gathered(c, q_at, c.queries, dq.values());
+    r.dk = gathered(c, k_at, c.keys, dk.values());
+    r.dv = gathered(c, v_at, c.keys, dv.values());
   }
   return r;
 }
@@ -141,12 +201,13 @@ void compare(const char* what, const Numbers& got, const Numbers& want, const Nu
 
 template <class T>
 void check(const Case& c, const Path& path) {
+  if (!can_be_given(path.traits, sizeof(T))) return;
   INFO(name_of(c, path) << ", " << sizeof(T) << " bytes an element");
   const WithTraits traits(path.traits);
   Values got[2];
   for (int i = 0; i < 2; ++i) {
     const InOrder order(i == 0 ? emulation::Order::forward : emulation::Order::reverse);
-    got[i] = run<T, T>(c, cuda::kernel_table<T>(), emulated().kernel_context(), nullptr);
+    got[i] = run<T, T>(c, cuda::kernel_table<T>(), device_context().kernel_context(), nullptr);
   }
   CHECK((got[0].o == got[1].o && got[0].log_sum_exp == got[1].log_sum_exp));
   CHECK((got[0].dq == got[1].dq && got[0].dk == got[1].dk && got[0].dv == got[1].dv));
@@ -212,6 +273,42 @@ TEST_CASE("attention of a warp a row", "[cuda]") {
   check<bfloat16>({1, 2, 5, 7, 131}, bf16_tensor_cores);
 }
 
+TEST_CASE("attention with strides of each tensor's own", "[cuda]") {
+  Case c = {2, 2, 5, 9, 16};
+  for (const int64_t o_gap : {0, 1}) {  // of 1: only o's rows are not aligned
+    c.gap = 8, c.o_gap = o_gap;
+    check<bfloat16>(c, bf16_tensor_cores);
+    check<float>(c, tf32_tensor_cores);
+    check<float>(c, plain);
+    check<double>(c, plain);
+    check<bfloat16>(c, plain);
+    check<float>(c, little_shared);
+  }
+  c.gap = 1, c.o_gap = 0;
+  check<bfloat16>(c, bf16_tensor_cores);
+  check<float>(c, plain);
+  check<bfloat16>(c, little_shared);
+}
+
+// The most shared memory of a block, from the CUDA C++ Programming Guide's technical specifications per compute
+// capability: 64 KB for 7.5, 163 for 8.0 and 8.7, 99 for 8.6, 8.9 and 12.0, 227 for 9.0 and 10.0.
+TEST_CASE("attention on devices with less shared memory", "[cuda]") {
+  const std::size_t kb = 1024;
+  const Path sm_75 = {"64 KB", {75, 64 * kb, false}, 0}, sm_86 = {"99 KB", {86, 99 * kb, false}, 0},
+             sm_86_bf16 = {"99 KB, bf16", {86, 99 * kb, false}, bf16_tensor_cores.operand_error},
+             sm_86_tf32 = {"99 KB, TF32", {86, 99 * kb, true}, tf32_tensor_cores.operand_error};
+  for (const int64_t head_dim : {32, 64, 128}) {
+    const Case c = {1, 2, 3, 5, head_dim};
+    check<float>(c, sm_75);
+    check<double>(c, sm_75);
+    check<bfloat16>(c, sm_75);
+    check<float>(c, sm_86);
+    check<double>(c, sm_86);
+    check<float>(c, sm_86_tf32);
+    check<bfloat16>(c, sm_86_bf16);
+  }
+}
+
 TEST_CASE("attention of nothing", "[cuda]") {
   for (const Path& path : {plain, bf16_tensor_cores, little_shared}) {
     check<bfloat16>({0, 2, 3, 4, 5}, path);
@@ -222,6 +319,7 @@ TEST_CASE("attention of nothing", "[cuda]") {
 TEST_CASE("attention's gradients where every score is far below zero", "[cuda]") {
   // exp(0 - log_sum_exp) overflows for the keys behind the last one: they must be left out, not multiplied by 0.
   for (const Path& path : {plain, tf32_tensor_cores, little_shared}) {
+    if (!can_be_given(path.traits, sizeof(float))) continue;
     INFO(path.name);
     const WithTraits traits(path.traits);
     const Buffer<float> q(Numbers{20, 20}), k(Numbers{-20, -20}), v(Numbers{1, 3}), d_o(Numbers{1, 1}),
@@ -233,7 +331,7 @@ TEST_CASE("attention's gradients where every score is far below zero", "[cuda]")
     f.q_row = f.k_row = f.v_row = f.o_row = 1;
     f.q = q.data(), f.k = k.data(), f.v = v.data(), f.o = o.data(), f.log_sum_exp = lse.data();
     b.d_o = d_o.data(), b.dq = dq.data(), b.dk = dk.data(), b.dv = dv.data();
-    cuda::kernel_table<float>().attention_backward(emulated().kernel_context(), b);
+    cuda::kernel_table<float>().attention_backward(device_context().kernel_context(), b);
     // p = 1/2 each, up to |log_sum_exp| roundings; ds = p (v - 2) = -1/2, 1/2; dq = -20 (ds0 + ds1), dk = 2 * 20 ds.
     const double error = 400 * 4 * epsilon_of<float>;
     CHECK(worst_ratio(dq.values(), Numbers{0, 0}, Numbers{20, 20}, error, 0) <= 1);
@@ -245,6 +343,7 @@ TEST_CASE("attention's gradients where every score is far below zero", "[cuda]")
 TEST_CASE("attention with scores that are infinite or not numbers", "[cuda]") {
   const float infinity = std::numeric_limits<float>::infinity();
   for (const Path& path : {plain, tf32_tensor_cores, little_shared}) {
+    if (!can_be_given(path.traits, sizeof(float))) continue;
     INFO(path.name);
     const WithTraits traits(path.traits);
     const Buffer<float> q(Numbers{1}), k(Numbers{-infinity, -infinity, 1, -infinity}), v(Numbers{5, 6, 7, 8}), o(1);
@@ -253,14 +352,14 @@ TEST_CASE("attention with scores that are infinite or not numbers", "[cuda]") {
     f.q_row = f.k_row = f.v_row = f.o_row = 1;
     f.q = q.data(), f.k = k.data(), f.v = v.data(), f.o = o.data();
     const KernelTable<float>& table = cuda::kernel_table<float>();
-    table.attention(emulated().kernel_context(), f);
+    table.attention(device_context().kernel_context(), f);
     CHECK(o.values()[0] == 7);  // those at -inf do not count
     f.keys = 2;
-    table.attention(emulated().kernel_context(), f);
+    table.attention(device_context().kernel_context(), f);
     CHECK(std::isnan(o.values()[0]));
     k.data()[1] = std::numeric_limits<float>::quiet_NaN();
     f.keys = 3;
-    table.attention(emulated().kernel_context(), f);
+    table.attention(device_context().kernel_context(), f);
     CHECK(std::isnan(o.values()[0]));
   }
 }

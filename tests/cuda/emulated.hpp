@@ -1,4 +1,4 @@
-// What the tests of emulated CUDA kernels share: the Context of the emulated device, exact buffers, comparison.
+// What the tests of emulated CUDA kernels share: the Context of the emulated device, its memory, order and abilities.
 // Surprising choice: everything is run twice, the second time with blocks and threads in reverse order, and the bits must
 // agree: a kernel whose result depends on the order is not deterministic on a device.
 #pragma once
@@ -13,6 +13,7 @@
 
 #include <promptiqa/core/bfloat16.hpp>
 #include <promptiqa/cuda.hpp>
+#include "../../kernels/emulation/blas.hpp"
 #include "../../kernels/emulation/block.hpp"
 #include "../../kernels/emulation/device_memory.hpp"
 #include "../../kernels/kernel_table.hpp"
@@ -48,78 +49,43 @@ class InOrder {
   emulation::Order previous_;
 };
 
-inline double to_double(float x) { return x; }
-inline double to_double(double x) { return x; }
-inline double to_double(bfloat16 x) { return to_float(x); }
-template <class T>
-T from_double(double x) {
-  return static_cast<T>(x);
-}
-template <>
-inline bfloat16 from_double<bfloat16>(double x) {
-  return to_bfloat16(static_cast<float>(x));
-}
+/// The list of device blocks must outlive the static Context of emulated(), which returns its blocks at exit: it is made
+/// first.
+inline const std::size_t device_blocks_at_start = emulation::device_blocks();
 
-/// The spacing of numbers at 1, of the type that results are stored in.
-template <class T>
-constexpr double epsilon_of = static_cast<double>(std::numeric_limits<T>::epsilon());
-template <>
-inline constexpr double epsilon_of<bfloat16> = 0x1p-7;
+/// The device that tests of tested_device.hpp run on.
+inline Context& device_context() { return emulated(); }
 
-/// Device memory of exactly this many elements: a write past the end breaks a canary. Optionally `shift` elements behind
-/// an aligned address.
-template <class T>
-class Buffer {
+/// While it lives, the emulated device has these abilities.
+class WithTraits {
  public:
-  explicit Buffer(std::int64_t count, std::int64_t shift = 0)
-      : count_(count), shift_(shift),
-        memory_(emulation::device_allocate(static_cast<std::size_t>(count + shift) * sizeof(T))) {}
-  /// The numbers rounded to T.
-  explicit Buffer(const std::vector<double>& values, std::int64_t shift = 0)
-      : Buffer(static_cast<std::int64_t>(values.size()), shift) {
-    for (std::int64_t i = 0; i < count_; ++i) data()[i] = from_double<T>(values[static_cast<std::size_t>(i)]);
-  }
-  ~Buffer() { emulation::device_free(memory_); }
-  Buffer(const Buffer&) = delete;
-  Buffer& operator=(const Buffer&) = delete;
-
-  T* data() const { return static_cast<T*>(memory_) + shift_; }
-  std::vector<double> values() const {
-    std::vector<double> result;
-    for (std::int64_t i = 0; i < count_; ++i) result.push_back(to_double(data()[i]));
-    return result;
-  }
+  explicit WithTraits(cuda::DeviceTraits traits) : previous_(emulation::traits) { emulation::traits = traits; }
+  ~WithTraits() { emulation::traits = previous_; }
+  WithTraits(const WithTraits&) = delete;
+  WithTraits& operator=(const WithTraits&) = delete;
 
  private:
-  std::int64_t count_, shift_;
-  void* memory_;
+  cuda::DeviceTraits previous_;
 };
 
-/// Numbers in (-1.73, 1.73) that bfloat16 holds exactly.
-inline std::vector<double> random_numbers(std::int64_t count, std::uint32_t seed) {
-  std::mt19937 generator(seed);
-  std::vector<double> values(static_cast<std::size_t>(count));
-  for (double& v : values)
-    v = to_float(to_bfloat16(static_cast<float>((generator() / 4294967296.0 - 0.5) * 3.4641016)));
-  return values;
-}
-/// The same in (0.5, 1.5).
-inline std::vector<double> positive_numbers(std::int64_t count, std::uint32_t seed) {
-  std::vector<double> values = random_numbers(count, seed);
-  for (double& v : values) v = to_float(to_bfloat16(static_cast<float>(1 + v / 3.5)));
-  return values;
-}
+/// Whether the tested device can be given these abilities for elements of so many bytes.
+inline bool can_be_given(const cuda::DeviceTraits&, std::size_t) { return true; }
 
-/// Largest |got - want| in units of eps * (|want| + magnitude); infinite for a NaN or a wrong length.
-inline double worst_error(const std::vector<double>& got, const std::vector<double>& want, double eps, double magnitude) {
-  if (got.size() != want.size()) return std::numeric_limits<double>::infinity();
-  double worst = 0;
-  for (std::size_t i = 0; i < got.size(); ++i) {
-    const double difference = std::abs(got[i] - want[i]);
-    if (!std::isfinite(difference)) return std::numeric_limits<double>::infinity();
-    worst = std::max(worst, difference / (eps * (std::abs(want[i]) + magnitude)));
-  }
-  return worst;
-}
+/// What TF32 takes off a product of two operands that a matrix product's library rounds, relative to it.
+inline constexpr double blas_tf32_error = 0x1p-10;
+
+/// While it lives, matrix products have fused epilogues or not.
+struct Fusing {
+  explicit Fusing(bool fuses) { emulation::fuses = fuses; }
+  ~Fusing() { emulation::fuses = true; }
+};
+inline bool can_fuse(bool) { return true; }
+
+/// Canaries around a block show a write past its ends.
+inline void* take_device_memory(std::size_t bytes) { return emulation::device_allocate(bytes); }
+inline void give_back_device_memory(void* data) { emulation::device_free(data); }
+inline void wait_for_device() {}
 
 }  // namespace promptiqa_test
+
+#include "buffer.hpp"

@@ -13,11 +13,12 @@
 
 #include "../../kernels/portability.cuh"
 #include "../../kernels/reduce.cuh"
-#include "catch.hpp"
+#include "emulated.hpp"
 
 using namespace promptiqa::cuda;
 namespace emulation = promptiqa::emulation;
 using promptiqa::bfloat16;
+using promptiqa_test::WithTraits;
 
 namespace {
 
@@ -374,9 +375,9 @@ TEST_CASE("a write outside a block of device memory is reported", "[emulation]")
   CHECK_THROWS_AS(emulation::device_free(data), emulation::EmulationError);  // it is none any more
 
   data = static_cast<float*>(emulation::device_allocate(10 * sizeof(float)));
+  const float beside = data[-2];  // two of them are alike
   CHECK_THAT(report_of(1, 1, [&] { data[-1] = 1; }), ContainsSubstring("wrote outside"));
-  data[-1] = std::nanf("");
-  std::memset(data - 1, 0xA5, sizeof(float));
+  std::memcpy(&data[-1], &beside, sizeof beside);
   CHECK_NOTHROW(emulation::device_free(data));
 }
 
@@ -436,6 +437,15 @@ TEST_CASE("grids that a device refuses are refused", "[emulation]") {
   CHECK_THAT(report_of(dim3(1, 65536), 1, nothing), ContainsSubstring("65535"));
   CHECK_THAT(report_of(0, 1, nothing), ContainsSubstring("blocks"));
   CHECK_THAT(report_of(1, 1, nothing, 232449), ContainsSubstring("232448"));
+  {  // another device
+    const WithTraits turing({75, 65536, false});
+    CHECK(report_of(1, 1, nothing, 65536) == "");
+    CHECK_THAT(report_of(1, 1, nothing, 65537), ContainsSubstring("at most 65536 bytes"));
+  }
+  CHECK(report_of(dim3(1, 65535), 1, nothing) == "");
+  CHECK(report_of(dim3(1, 1, 65535), 1, nothing) == "");
+  CHECK_THAT(report_of(dim3(1, 1, 65536), 1, nothing), ContainsSubstring("65535"));
+  CHECK_THAT(report_of(dim3(0x80000000u), 1, nothing), ContainsSubstring("2147483647"));
   CHECK_THAT(report_of(1, 1, [&] { run(1, 1, nothing); }), ContainsSubstring("must not launch"));
 }
 

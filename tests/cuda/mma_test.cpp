@@ -82,6 +82,25 @@ void check_products(const char* what, double operand_error) {
         (operand_error == 0 ? -1 : 1));  // operands are rounded
 }
 
+/// a (32, 32) and b (32, 32) have equal rows each, so c and d of products_kernel have one value each.
+struct Uniform {
+  float c, d;
+};
+Uniform uniform_products(const Numbers& a_row, const Numbers& b_row) {
+  Numbers a, b;
+  for (int i = 0; i < 32; ++i) {
+    a.insert(a.end(), a_row.begin(), a_row.end());
+    b.insert(b.end(), b_row.begin(), b_row.end());
+  }
+  const Buffer<double> a_data(a), b_data(b), c(16 * row_tiles * width), d(16 * depth);
+  const Op op("products", emulated().kernel_context());
+  launch(products_kernel<Tf32Math>, 1, 32, 0, op, a_data.data(), b_data.data(), c.data(), d.data());
+  const Numbers c_values = c.values(), d_values = d.values();
+  CHECK((c_values == Numbers(c_values.size(), c_values[0])));
+  CHECK((d_values == Numbers(d_values.size(), d_values[0])));
+  return {static_cast<float>(c_values[0]), static_cast<float>(d_values[0])};
+}
+
 void copy_kernel(const float* from, float* to, int count, int mistake) {
   PROMPTIQA_SHARED(float, tile, 2 * 32 * 4);
   const int lane = static_cast<int>(threadIdx.x);
@@ -109,6 +128,21 @@ TEST_CASE("products of a warp's tiles", "[cuda]") {
   check_products<PlainMath<double>>("plain double", 0);
   check_products<Bf16Math>("mma.m16n8k16.bf16", 0x1p-8);
   check_products<Tf32Math>("mma.m16n8k8.tf32", 0x1p-11);
+}
+
+TEST_CASE("every TF32 operand is rounded to nearest, none is cut off", "[cuda]") {
+  // Spacing at 1 is 2^-10: three quarters of it are rounded up, and the tensor cores themselves would drop them.
+  const double up = 1 + 0x1p-10, above = 1 + 0x3p-12;
+  const Numbers ones(depth, 1), odd(depth, above);
+  const Uniform a = uniform_products(odd, ones), b = uniform_products(ones, odd);
+  CHECK(a.c == 32 * up);
+  CHECK(b.c == 32 * up);
+  CHECK(b.d == Approx(32 * 32 * up * up).epsilon(1e-5));  // 32 up is a number of TF32; 32 roundings of sums
+  Numbers row(depth, 0);  // a sum that is none: 1 + 3 / 4 of the spacing, of two that are
+  row[0] = 1, row[1] = 0x3p-12;
+  const Uniform sums = uniform_products(row, ones);
+  CHECK(sums.c == static_cast<float>(above));
+  CHECK(sums.d == 32 * up);
 }
 
 TEST_CASE("asynchronous copies arrive when they are waited for", "[cuda]") {

@@ -110,30 +110,65 @@ double largest(const std::vector<T>& values) {
   return m;
 }
 
-/// The value of a case against its definition and its gradients against the CPU's in double, as for the CPU's own
-/// backends (gradient_test.cpp): a random walk of as many roundings as a gradient has terms.
+/// The largest difference; NaN when one is NaN.
 template <class T>
-void check_parity(const OpCase& c, const Inputs& inputs, const Result<T>& result) {
-  CHECK(mismatch(result.value, c.reference(inputs)) == "");
-  if (result.gradients.empty()) return;
-  static Context cpu = Context::cpu(1);
-  const Result<double> exact = run_case<double>(cpu, c, inputs);
+double largest_difference_from(const std::vector<double>& want, const std::vector<T>& got) {
+  double worst = 0;
+  for (std::size_t i = 0; i < want.size(); ++i) {
+    const double difference = std::abs(static_cast<double>(got[i]) - want[i]);
+    worst = difference <= worst ? worst : difference;  // a NaN stays
+  }
+  return worst;
+}
+
+/// Gradients against the CPU's in double, as for the CPU's own backends (gradient_test.cpp): a random walk of as many
+/// roundings as a gradient has terms, and `rounded`, relative to the largest.
+template <class T>
+void check_gradients(const Result<double>& exact, const Result<T>& result, double rounded) {
   const double cotangent = largest(random_values(static_cast<std::int64_t>(result.value.size()), 99));
   const double epsilon = static_cast<double>(std::numeric_limits<T>::epsilon());
-  for (std::size_t which = 0; which < inputs.size(); ++which) {
+  for (std::size_t which = 0; which < result.gradients.size(); ++which) {
     const std::vector<T>& g = result.gradients[which];
     const std::vector<double>& want = exact.gradients[which];
     INFO("input " << which);
     REQUIRE(g.size() == want.size());
     const double terms = static_cast<double>(std::max(result.value.size(), g.size()));
-    const double tolerance = 16 * epsilon * std::sqrt(terms) * std::max(largest(want), cotangent);
-    double worst = 0;
-    for (std::size_t i = 0; i < g.size(); ++i) {
-      const double difference = std::abs(static_cast<double>(g[i]) - want[i]);
-      worst = difference <= worst ? worst : difference;  // a NaN stays
-    }
-    CHECK(worst <= tolerance);
+    const double tolerance = 16 * epsilon * std::sqrt(terms) + rounded;
+    CHECK(largest_difference_from(want, g) <= tolerance * std::max(largest(want), cotangent));
   }
+}
+
+inline Context& parity_cpu() {
+  static Context cpu = Context::cpu(1);
+  return cpu;
+}
+
+/// The value of a case against its definition and its gradients against the CPU's.
+template <class T>
+void check_parity(const OpCase& c, const Inputs& inputs, const Result<T>& result) {
+  CHECK(mismatch(result.value, c.reference(inputs)) == "");
+  if (!result.gradients.empty()) check_gradients(run_case<double>(parity_cpu(), c, inputs), result, 0);
+}
+
+/// Whether an op multiplies matrices: what TF32 and bfloat16 products change.
+inline bool has_products(const std::string& op) {
+  return op == "linear" || op == "matmul" || op == "attention" || op == "attention_qkv" || op == "conv2d";
+}
+
+/// The same where operands of products are rounded by up to `roundoff`. Errors of a sum's terms add like a random walk,
+/// as do the terms, so a result is off by some roundoffs of the largest; attention rounds four operands one after the
+/// other. Of `wide` scores, some tens, an error is as many times as large a part of its weight. Returns how far the value
+/// was off, in roundoffs of the largest.
+inline double check_rounded_parity(const OpCase& c, const Inputs& inputs, const Result<float>& result,
+                                   double roundoff) {
+  const Result<double> exact = run_case<double>(parity_cpu(), c, inputs);
+  REQUIRE(result.value.size() == exact.value.size());
+  const double off = largest_difference_from(exact.value, result.value) / (roundoff * largest(exact.value) + 1e-300);
+  const bool wide = std::any_of(c.inputs.begin(), c.inputs.end(), [](const CaseInput& i) { return i.draw == Draw::wide; });
+  const double allowed = wide ? 32 : 8;
+  CHECK(off <= allowed);
+  check_gradients(exact, result, allowed * roundoff);
+  return off;
 }
 
 }  // namespace promptiqa_test

@@ -1,53 +1,78 @@
-// Every op case on the emulated device: values against the definitions, gradients against the CPU's in double.
+// Every op case on a device: values against the definitions, gradients against the CPU's in double; those with products
+// also in TF32 and with bfloat16 products.
 // Surprising choice: an op whose kernels the table does not have yet is named in the output, not passed in silence.
 #include <iostream>
 #include <set>
 
-#include "emulated.hpp"
 #include "op_parity.hpp"
+#include "products.hpp"
 
 using namespace promptiqa_test;
 
 namespace {
 
+/// The case's result, after it was run in both orders with the same bits.
+template <class T>
+Result<T> run_in_both_orders(const OpCase& c, const Inputs& inputs) {
+  Result<T> results[2];
+  for (int i = 0; i < 2; ++i) {
+    const InOrder order(i == 0 ? emulation::Order::forward : emulation::Order::reverse);
+    results[i] = run_case<T>(device_context(), c, inputs);
+  }
+  CHECK(same_bits(results[0].value, results[1].value));
+  for (std::size_t i = 0; i < results[0].gradients.size(); ++i)
+    CHECK(same_bits(results[0].gradients[i], results[1].gradients[i]));
+  return results[0];
+}
+
 template <class T>
 void check_case(const OpCase& c) {
   INFO(c.name << ", " << sizeof(T) << " bytes an element");
   const Inputs inputs = c.draw();
-  Result<T> result;
-  {
-    const InOrder order(emulation::Order::forward);
-    result = run_case<T>(emulated(), c, inputs);
+  check_parity(c, inputs, run_in_both_orders<T>(c, inputs));
+}
+
+/// Every case with products on this path, whose operands lose up to `roundoff` of their size.
+void check_products(const Path& path, double roundoff) {
+  const WithTraits traits(path.traits);
+  double worst = 0;
+  for (const OpCase& c : op_cases()) {
+    if (!has_products(c.op)) continue;
+    INFO(c.name << ", " << path.name);
+    const Inputs inputs = c.draw();
+    worst = std::max(worst, check_rounded_parity(c, inputs, run_in_both_orders<float>(c, inputs), roundoff));
   }
-  {
-    const InOrder order(emulation::Order::reverse);
-    const Result<T> reversed = run_case<T>(emulated(), c, inputs);
-    CHECK(same_bits(result.value, reversed.value));
-    for (std::size_t i = 0; i < result.gradients.size(); ++i)
-      CHECK(same_bits(result.gradients[i], reversed.gradients[i]));
-  }
-  check_parity(c, inputs, result);
+  CHECK(worst > 0.01);  // not fp32 in disguise
 }
 
 }  // namespace
 
-TEST_CASE("every op computes its definition and its gradients on the emulated device", "[cuda]") {
-  std::set<std::string> emulated_ops, missing;
+TEST_CASE("every op computes its definition and its gradients on a device", "[cuda]") {
+  std::set<std::string> ops, missing;
   for (const OpCase& c : op_cases()) {
-    if (!has_kernels(emulated().kernels<float>(), c.op)) {
+    if (!has_kernels(device_context().kernels<float>(), c.op)) {
       missing.insert(c.op);
       continue;
     }
-    emulated_ops.insert(c.op);
+    ops.insert(c.op);
     check_case<float>(c);
     check_case<double>(c);
   }
-  std::cout << "CUDA: emulated, not run on a device. Ops run this way:";
-  for (const std::string& op : emulated_ops) std::cout << ' ' << op;
+  std::cout << "CUDA: " << (PROMPTIQA_TEST_ON_DEVICE ? "run on a device" : "emulated, not run on a device")
+            << ". Ops run this way:";
+  for (const std::string& op : ops) std::cout << ' ' << op;
   if (!missing.empty()) {
     std::cout << "\nCUDA: no kernels yet for:";
     for (const std::string& op : missing) std::cout << ' ' << op;
   }
   std::cout << std::endl;
-  CHECK(emulated_ops.size() >= 20);
+  CHECK(ops.size() >= 20);
+}
+
+TEST_CASE("ops with products of TF32 operands are near their definition, and so are their gradients", "[cuda]") {
+  check_products(tf32_tensor_cores, 0x1p-10);  // cut, where it is not rounded
+}
+
+TEST_CASE("ops with products of bfloat16 operands are near their definition, and so are their gradients", "[cuda]") {
+  check_products(bf16_products, 0x1p-9);
 }

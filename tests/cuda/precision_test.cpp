@@ -5,7 +5,7 @@
 
 #include <promptiqa/model.hpp>
 
-#include "emulated.hpp"
+#include "tested_device.hpp"
 #include "golden.hpp"
 #include "temporary_folder.hpp"
 

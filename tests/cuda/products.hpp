@@ -5,24 +5,12 @@
 
 #include <string>
 
-#include "../../kernels/emulation/blas.hpp"
-#include "emulated.hpp"
+#include "../../kernels/blas.hpp"
+#include "tested_device.hpp"
 
 namespace promptiqa_test {
 
 using Numbers = std::vector<double>;
-
-/// While it lives, the emulated device has these abilities.
-class WithTraits {
- public:
-  explicit WithTraits(cuda::DeviceTraits traits) : previous_(emulation::traits) { emulation::traits = traits; }
-  ~WithTraits() { emulation::traits = previous_; }
-  WithTraits(const WithTraits&) = delete;
-  WithTraits& operator=(const WithTraits&) = delete;
-
- private:
-  cuda::DeviceTraits previous_;
-};
 
 /// One way to compute: what the device can do, and the relative error of a product whose operands that device rounds.
 struct Path {
@@ -64,10 +52,6 @@ inline double worst_ratio(const Numbers& got, const Numbers& want, const Numbers
   }
   return worst;
 }
-
-/// The list of device blocks must outlive the static Context of emulated(), which returns its blocks at exit: it is made
-/// first.
-inline const std::size_t device_blocks_at_start = emulation::device_blocks();
 
 /// The CPU's plain loops, in double.
 inline Context& exact() {

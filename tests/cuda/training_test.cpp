@@ -1,4 +1,4 @@
-// Training on the emulated device: whole steps of the Trainer - dropout, batch statistics, clipping, Adam, averaged
+// Training on a device: whole steps of the Trainer - dropout, batch statistics, clipping, Adam, averaged
 // weights, checkpoint - against the CPU's.
 // Surprising choice: Adam's eps is 1e-3 here. With 1e-8 a gradient of pure rounding noise moves its weight by the whole
 // learning rate, in a direction that no two orders of summation agree on.
@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "emulated.hpp"
+#include "tested_device.hpp"
 #include "train/training_fixture.hpp"
 
 using namespace promptiqa_test;
@@ -104,15 +104,16 @@ TEST_CASE("recomputing blocks on the emulated device gives the same gradients, d
   check_near(a.gradient_norm, b.gradient_norm, 1e-5 * a.gradient_norm);
 }
 
+namespace {
+
 // Operands of products lose at most 2^-9 of their size (golden features move by up to 6% in bfloat16, scores by less
 // than 0.03: precision_test.cpp); the prompt loss is a mean of score differences. The way back doubles the products:
 // 12% of the gradient's norm, and as much of what two steps change (measured: 4% and 9%). 20% would be a defect.
-TEST_CASE("steps of mixed precision stay near fp32's, and keep updates that bfloat16 weights would lose", "[cuda]") {
+// TF32 changes as much of a step (9%): most of it comes from convolutions, which mixed precision leaves to TF32.
+void check_rounded_steps(const CudaOptions& rounded) {
   const Workshop shop;
-  CudaOptions rounded;
-  rounded.bf16_products = true;
   Context mixed = make_cuda_context(0, std::make_shared<ThreadPool>(1), rounded);
-  Context exact = make_cuda_context(0, std::make_shared<ThreadPool>(1));
+  Context exact = Context::cpu(1);
   TrainerOptions options = small_options();
   options.schedule.rate = 1e-5;
   Run ours(mixed, shop, options), theirs(exact, shop, options);
@@ -143,4 +144,18 @@ TEST_CASE("steps of mixed precision stay near fp32's, and keep updates that bflo
   CHECK(change > 0);
   CHECK(difference <= 0.2 * 0.2 * change);  // false for a NaN
   CHECK(kept > after.size() / 2);
+}
+
+}  // namespace
+
+TEST_CASE("steps of mixed precision stay near fp32's, and keep updates that bfloat16 weights would lose", "[cuda]") {
+  CudaOptions options;
+  options.bf16_products = true;
+  check_rounded_steps(options);
+}
+
+TEST_CASE("steps in TF32 stay near fp32's", "[cuda]") {
+  CudaOptions options;
+  options.allow_tf32 = true;
+  check_rounded_steps(options);
 }

@@ -18,7 +18,7 @@
 namespace promptiqa::cpu {
 namespace detail {
 
-inline constexpr std::int64_t k_block_bytes = 2048;  // of one row of a: how much of k is summed in registers
+inline constexpr std::int64_t k_block_bytes = 4096;  // of one row of a: how much of k is summed in registers
 
 template <class T>
 PanelSource<T> a_source(const GemmArgs<T>& args) {  // lanes are rows of op(a)

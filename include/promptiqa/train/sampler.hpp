@@ -39,9 +39,10 @@ struct GroupPlan {
 /// Draws groups. Everything random comes from the state, so a restored sampler goes on as the saved one would have.
 ///
 /// A set with a column of kind `score` is walked through in random order, epoch by epoch; its requirements are the
-/// score, then the score again (turned around half of the time), and as the third, at half weight, another label. From
-/// other sets pictures are drawn freely; their requirements are different metrics, and as the third an attribute (half
-/// weight) or the level. A label that is unknown for a picture of the group is not used.
+/// score, then the score again, and as the third, at half weight, another label. From other sets pictures are drawn
+/// freely; their requirements are two different metrics, and as the third an attribute (half weight) or the level. The
+/// second requirement is turned around half of the time: what says where the good end is must be the prompt. A label that
+/// is unknown for a picture of the group is not used.
 class GroupSampler {
  public:
   struct State {

@@ -1,0 +1,148 @@
+// Sizes at which kernels take another path because the hardware ends there: grids of more than 65535 rows, offsets of more
+// than 32 bits, rows that are no multiple of 16 bytes apart.
+// Surprising choice: an operand that reaches over gigabytes is two small blocks, one of the heap and one of a far region.
+#include <algorithm>
+#include <type_traits>
+
+#include "../../kernels/launch.cuh"
+#include "../../kernels/rearrange.cuh"
+#include "products.hpp"
+
+using namespace promptiqa_test;
+
+namespace {
+
+using std::int64_t;
+
+/// c (batch, m, 1) = bias + residual of no product at all: nothing but the epilogue's kernel.
+void check_epilogue(int64_t m, int64_t batch) {
+  INFO(batch << " entries of " << m << " rows");
+  const Numbers numbers = promptiqa_test::numbers<float>(m * batch, 1);
+  const Buffer<float> residual(numbers), c(m * batch), bias(Numbers{2});
+  GemmArgs<float> args{};
+  args.m = m, args.n = 1, args.batch = batch;
+  args.c = c.data(), args.ldc = 1, args.stride_c = m;
+  args.alpha = 1, args.bias = bias.data(), args.residual = residual.data();
+  cuda::kernel_table<float>().gemm(emulated().kernel_context(), args);
+  const Numbers got = c.values();
+  int64_t wrong = 0;
+  for (std::size_t i = 0; i < got.size(); ++i)
+    wrong += !(got[i] == static_cast<float>(2 + static_cast<float>(numbers[i])));
+  CHECK(wrong == 0);
+}
+
+template <class T>
+void check_far_broadcast() {
+  INFO(sizeof(T) << " bytes an element");
+  // A block of the heap, and one of a region mapped elsewhere: their distance is the stride of a's rows.
+  const Numbers near_row = numbers<T>(3, 1), far_row = numbers<T>(3, 2), b_row = numbers<T>(3, 3);
+  const Buffer<T> near(near_row), b(b_row), y(6);
+  void* memory = nullptr;
+  {
+    const emulation::HostBarred region;
+    memory = emulation::device_allocate(3 * sizeof(T));
+  }
+  T* const far = static_cast<T*>(memory);
+  for (std::size_t i = 0; i < 3; ++i) far[i] = from_double<T>(far_row[i]);
+  const std::intptr_t distance = reinterpret_cast<std::intptr_t>(far) - reinterpret_cast<std::intptr_t>(near.data());
+  const int64_t stride = static_cast<int64_t>(std::abs(distance)) / static_cast<int64_t>(sizeof(T));
+  REQUIRE(stride > int64_t{1} << 32);
+  const bool upwards = distance > 0;
+  BinaryArgs<T> args = {};
+  args.kind = BinaryKind::add;
+  args.rank = 2;
+  args.dims[0] = 2, args.dims[1] = 3;
+  args.a_strides[0] = stride, args.a_strides[1] = 1;
+  args.b_strides[0] = 0, args.b_strides[1] = 1;
+  args.a = upwards ? near.data() : far, args.b = b.data(), args.y = y.data();
+  cuda::kernel_table<T>().binary(emulated().kernel_context(), args);
+  std::swap(args.a, args.b);
+  std::swap(args.a_strides, args.b_strides);
+  const Numbers got = y.values();
+  cuda::kernel_table<T>().binary(emulated().kernel_context(), args);  // b is the far one
+  CHECK(got == y.values());
+  Numbers want;
+  for (const bool first : {true, false})
+    for (std::size_t i = 0; i < 3; ++i)
+      want.push_back(to_double(from_double<T>((first == upwards ? near_row : far_row)[i] + b_row[i])));
+  CHECK(got == want);
+  emulation::device_free(memory);
+}
+
+template <class Index>
+Numbers gathered(int64_t count, const PermuteLoops& loops, const Buffer<float>& x) {
+  const Buffer<float> y(count);
+  const cuda::Op op("gather", emulated().kernel_context());
+  cuda::launch(cuda::gather_kernel<Index, float>, 1, 256, 0, op, count, loops, x.data(), y.data());
+  return y.values();
+}
+
+}  // namespace
+
+TEST_CASE("epilogues of more rows and entries than a grid has", "[cuda]") {
+  check_epilogue(65537, 1);
+  check_epilogue(1, 65537);
+}
+
+TEST_CASE("indices are computed in 32 bits exactly where they fit", "[cuda]") {
+  const auto bytes = [](int64_t largest) {
+    std::size_t size = 0;
+    cuda::with_index_type(largest, [&](auto index) {
+      static_assert(std::is_unsigned_v<decltype(index)>);
+      size = sizeof index;
+    });
+    return size;
+  };
+  CHECK(bytes(0) == 4);
+  CHECK(bytes((int64_t{1} << 32) - 1) == 4);
+  CHECK(bytes(int64_t{1} << 32) == 8);
+  CHECK(bytes(int64_t{1} << 50) == 8);
+}
+
+TEST_CASE("a broadcast operand that reaches over more than 32 bits", "[cuda]") {
+  check_far_broadcast<float>();
+  check_far_broadcast<double>();
+  check_far_broadcast<bfloat16>();
+}
+
+TEST_CASE("a permutation in indices of 64 bits is that in 32", "[cuda]") {
+  const Numbers numbers = promptiqa_test::numbers<float>(3 * 4 * 5, 1);
+  const Buffer<float> x(numbers);
+  const PermuteLoops loops = {3, {4, 3, 5}, {5, 20, 1}, {15, 5, 1}};
+  Numbers want;
+  for (std::size_t j = 0; j < 4; ++j)
+    for (std::size_t i = 0; i < 3; ++i)
+      for (std::size_t k = 0; k < 5; ++k) want.push_back(numbers[i * 20 + j * 5 + k]);
+  CHECK(gathered<std::uint32_t>(60, loops, x) == want);
+  CHECK(gathered<std::uint64_t>(60, loops, x) == want);
+}
+
+TEST_CASE("floats are rounded for tensor cores wherever their matrices begin", "[cuda]") {
+  // Rows of whole vectors, but matrices 2 or 1 elements beyond: those cannot be read in vectors.
+  const WithTraits traits(bf16_products.traits);
+  const int64_t m = 2, n = 8, k = 8, batch = 3, a_stride = m * k + 2, b_stride = k * n + 1;
+  const auto integers = [](int64_t count, int64_t step) {  // bfloat16 holds them, and float their products' sums
+    Numbers values;
+    for (int64_t i = 0; i < count; ++i) values.push_back(static_cast<double>(i * step % 13 - 6));
+    return values;
+  };
+  const Numbers a = integers(batch * a_stride, 5), b = integers(batch * b_stride, 7);
+  const Buffer<float> a_data(a), b_data(b), c(batch * m * n);
+  GemmArgs<float> args{};
+  args.m = m, args.n = n, args.k = k, args.batch = batch;
+  args.a = a_data.data(), args.lda = k, args.stride_a = a_stride;
+  args.b = b_data.data(), args.ldb = n, args.stride_b = b_stride;
+  args.c = c.data(), args.ldc = n, args.stride_c = m * n, args.alpha = 1;
+  cuda::kernel_table<float>().gemm(emulated().kernel_context(), args);
+  Numbers want;
+  for (int64_t e = 0; e < batch; ++e)
+    for (int64_t i = 0; i < m; ++i)
+      for (int64_t j = 0; j < n; ++j) {
+        double sum = 0;
+        for (int64_t p = 0; p < k; ++p)
+          sum += a[static_cast<std::size_t>(e * a_stride + i * k + p)] *
+                 b[static_cast<std::size_t>(e * b_stride + p * n + j)];
+        want.push_back(sum);
+      }
+  CHECK(c.values() == want);
+}
