@@ -248,7 +248,16 @@ void run_grid(const char* op, dim3 grid, dim3 block, std::size_t shared_bytes, c
 
 std::uint64_t launches() { return machine().launches; }
 
+// Not inline: the linker must not take copies that watch themselves.
+namespace {
+thread_local int emulator_scopes = 0;
+}
+EmulatorScope::EmulatorScope() { ++emulator_scopes; }
+EmulatorScope::~EmulatorScope() { --emulator_scopes; }
+bool EmulatorScope::open() { return emulator_scopes > 0; }
+
 void report(const std::string& message) {
+  const EmulatorScope scope;
   fail(machine(), "thread " + text(threadIdx.x, threadIdx.y, threadIdx.z) + " " + message);
 }
 void report(const std::string& message, Site site) { report(message + " (" + text(site) + ")"); }

@@ -64,17 +64,11 @@ bool in_emulator(const void* p);
 /// emulated intrinsics that keep anything on the heap.
 class EmulatorScope {
  public:
-  EmulatorScope() { ++depth(); }
-  ~EmulatorScope() { --depth(); }
+  EmulatorScope();
+  ~EmulatorScope();
   EmulatorScope(const EmulatorScope&) = delete;
   EmulatorScope& operator=(const EmulatorScope&) = delete;
-  static bool open() { return depth() > 0; }
-
- private:
-  static int& depth() {
-    static thread_local int value = 0;
-    return value;
-  }
+  static bool open();
 };
 
 /// The running thread's number in its block, its lane, and the threads of the block.

@@ -55,6 +55,7 @@ struct Collective {
   std::shared_ptr<Meeting> meeting;
   int rank, size;
   double timeout;
+  bool failed = false;  // it has thrown before
 };
 
 namespace {
@@ -65,7 +66,7 @@ void wait(Collective& collective, std::unique_lock<std::mutex>& lock, const char
   const bool in_time = meeting.changed.wait_for(lock, std::chrono::duration<double>(collective.timeout),
                                                 [&] { return done() || meeting.broken; });
   if (done()) return;
-  meeting.broken = true;
+  meeting.broken = collective.failed = true;
   meeting.changed.notify_all();
   throw TrainingError(std::string("nccl: ") + what + " on rank " + std::to_string(collective.rank) + " of " +
                       std::to_string(collective.size) + ": " +
@@ -123,16 +124,16 @@ void sum_over_ranks(Collective& collective, const Queue& queue, const std::vecto
   refuse_in_capture(queue, "ranks sum");
   Meeting& meeting = *collective.meeting;
   std::unique_lock<std::mutex> lock(meeting.mutex);
-  if (meeting.broken)
+  if (collective.failed)
     throw TrainingError("nccl: ncclAllReduce on rank " + std::to_string(collective.rank) + " of " +
                         std::to_string(collective.size) + ": the ranks have lost each other before");
   meeting.arrays[static_cast<std::size_t>(collective.rank)] = &arrays;
   const std::uint64_t number = meeting.sums + 1;
-  if (++meeting.arrived == collective.size) {
+  if (++meeting.arrived == collective.size && !meeting.broken) {
     try {
       sum_in_order(meeting);
     } catch (...) {
-      meeting.broken = true;
+      meeting.broken = collective.failed = true;
       meeting.changed.notify_all();
       throw;
     }

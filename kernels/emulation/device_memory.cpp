@@ -37,6 +37,9 @@ Blocks& blocks() {
   return instance;
 }
 
+/// What a block takes: its bytes and the margins around it, a multiple of the margin.
+std::size_t with_margins(std::size_t bytes) { return (bytes + 2 * margin + margin - 1) / margin * margin; }
+
 bool intact(const unsigned char* data, std::size_t bytes) {
   if (sanitizer_guards_blocks()) return true;
   const auto holds = [](const unsigned char* begin) {
@@ -99,7 +102,7 @@ DeviceAccess::~DeviceAccess() {
 void* device_allocate(std::size_t bytes) {
   if (bytes > SIZE_MAX / 2) throw std::bad_alloc();
   const DeviceAccess access;
-  const std::size_t whole = (bytes + 2 * margin + margin - 1) / margin * margin;
+  const std::size_t whole = with_margins(bytes);
   auto* memory =
       static_cast<unsigned char*>(region.closes ? region_allocate(whole) : std::aligned_alloc(margin, whole));
   if (!memory) throw std::bad_alloc();
@@ -129,7 +132,7 @@ void device_free(void* data) {
     if (found == blocks().sizes.end()) throw EmulationError("device_free: this is no block of the device");
     whole = intact(bytes, found->second);
 #if PROMPTIQA_ASAN
-    ASAN_UNPOISON_MEMORY_REGION(bytes - margin, found->second + 2 * margin);
+    ASAN_UNPOISON_MEMORY_REGION(bytes - margin, with_margins(found->second));
 #endif
     blocks().sizes.erase(found);
     ++generation;

@@ -50,6 +50,7 @@ bool is_private(const char* p) {
 
 void watch(std::uintptr_t address, std::size_t bytes, const char* what) {
   if (!kernel_running() || EmulatorScope::open()) return;
+  const EmulatorScope scope;  // what is called from here may be watched code too
   const char* p = reinterpret_cast<const char*>(address);
   if (in_device_block(p, bytes) || is_private(p) || in_emulator(p) || in_shared_memory(p)) return;
   note_fault(std::string(what) + " of " + std::to_string(bytes) + " bytes that are in no device block");

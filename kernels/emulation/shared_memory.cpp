@@ -125,6 +125,7 @@ SharedRange dynamic_shared_range(std::size_t first, std::size_t bytes) {
 
 void check_shared(const SharedRange& range, std::ptrdiff_t offset, std::size_t bytes, std::size_t alignment,
                   std::size_t element_bytes, Access access) {
+  const EmulatorScope scope;
   const char* verb = access == Access::read ? "reads" : access == Access::write ? "writes" : "adds to";
   const auto element = [&] {
     return std::string(verb) + " shared memory '" + range.name + "' element " +
