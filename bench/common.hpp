@@ -45,7 +45,8 @@ struct Backend {
   std::string name;
   CpuBackend cpu = CpuBackend::automatic;
   bool cuda = false;
-  std::string precision = "fp32";  // on CUDA: fp32, tf32 or bf16, whose tensors are bfloat16
+  /// On CUDA: fp32, tf32, bf16, whose tensors are bfloat16, or mixed, whose tensors are floats and products bfloat16.
+  std::string precision = "fp32";
 };
 
 /// Every backend this processor can run; the readable reference, eigen, first, so that ratios have it above them.
@@ -75,7 +76,7 @@ inline std::vector<Backend> backends() {
 /// A Context of `backend` over one pool for the whole program.
 inline Context context(const Backend& backend) {
   static const auto pool = std::make_shared<promptiqa::ThreadPool>(threads());
-  return backend.cuda ? cuda_context(pool, backend.precision == "tf32") : Context::cpu(pool, backend.cpu);
+  return backend.cuda ? cuda_context(pool, backend.precision) : Context::cpu(pool, backend.cpu);
 }
 
 /// body(state, ctx, T()) for the element type T of the backend. An error ends this row, not the program.

@@ -37,9 +37,11 @@ inline const std::pair<std::string, std::string>& device_and_reason() {
 inline std::string device_name() { return device_and_reason().first; }
 inline std::string why_no_device() { return device_and_reason().second; }
 
-inline promptiqa::Context cuda_context(std::shared_ptr<promptiqa::ThreadPool> pool, bool tf32) {
+/// `precision`: as bench::Backend's.
+inline promptiqa::Context cuda_context(std::shared_ptr<promptiqa::ThreadPool> pool, const std::string& precision) {
   promptiqa::CudaOptions options;
-  options.allow_tf32 = tf32;
+  options.allow_tf32 = precision == "tf32";
+  options.bf16_products = precision == "mixed";
   return promptiqa::make_cuda_context(0, std::move(pool), options);
 }
 
@@ -91,7 +93,7 @@ inline void copy_on_device(const promptiqa::Context& ctx, void* to, const void* 
 
 inline std::string device_name() { return ""; }
 inline std::string why_no_device() { return "built without CUDA"; }
-inline promptiqa::Context cuda_context(const std::shared_ptr<promptiqa::ThreadPool>&, bool) {
+inline promptiqa::Context cuda_context(const std::shared_ptr<promptiqa::ThreadPool>&, const std::string&) {
   throw promptiqa::CudaError("bench: built without CUDA");
 }
 class DeviceTimer {

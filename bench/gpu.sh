@@ -3,22 +3,24 @@
 #
 #   bash bench/gpu.sh [STAGE...] [--dry-run]
 #   build      configures and compiles for the device's architecture (see README.md for what it needs)
-#   ops        every op case on the device against the CPU, values and gradients
+#   ops        ops, kernels, precisions and training steps on the device against the CPU, values and gradients
 #   golden     golden parity, resized pictures and graphs on the device
 #   official   the official size with seeded weights made here: fp32, TF32 and bf16 features against the CPU's
-#   sanitize   compute-sanitizer memcheck and racecheck over the op cases
+#   sanitize   two stages: compute-sanitizer memcheck and racecheck over the same tests
 #   bench      two stages: kernels (against copy bandwidth, cuBLAS, cuDNN), models (with and without graphs)
-#   peers      the same kernels and models by PyTorch, eager and torch.compile (where python3 has it)
-#   report     joins what bench and peers measured: gpu-DATE-DEVICE.json and .md
+#   peers      the same kernels and models by PyTorch, eager and torch.compile (where python3 has it); another call on
+#              the same day and device measures what the one before had no time for
+#   report     joins what bench and peers measured: gpu-DATE-DEVICE.json and .md; needs no device
 #   pack       before, on a machine that has them: copies the packages that build needs to build-gpu/deps
-# No STAGE: build to report. Results: $OUT or bench/results. Exit status: 0 all passed, 1 something failed, 4 no device.
+# No STAGE: build to report. Results: $OUT or bench/results; what they are made of: build-gpu/raw and $OUT/raw.
+# Exit status: 0 all passed or not run for want of a tool, 1 something failed, 4 no device, 130 interrupted.
 # Surprising choice: without a device, or with --dry-run, it compiles all, runs the emulated suite and ends with 4:
 # what has run on no device must not look as if it had.
 set -uo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 source_dir=$(dirname "$here")
 work=${PROMPTIQA_GPU_BUILD:-$source_dir/build-gpu}
-build=$work/build deps=$work/deps raw=$work/raw
+build=$work/build deps=$work/deps raw=${PROMPTIQA_GPU_RAW:-$work/raw}
 out=${OUT:-$here/results}
 python=${PROMPTIQA_GPU_PYTHON:-python3}
 jobs=${PROMPTIQA_GPU_JOBS:-$(nproc)}
@@ -30,18 +32,26 @@ for argument in "$@"; do
   case $argument in
     --dry-run) dry_run=1 ;;
     bench) stages+=(kernels models) ;;
-    build | ops | golden | official | sanitize | kernels | models | peers | report | pack) stages+=("$argument") ;;
+    sanitize) stages+=(memcheck racecheck) ;;
+    build | ops | golden | official | memcheck | racecheck | kernels | models | peers | report | pack)
+      stages+=("$argument") ;;
     *) sed -n '2,/^# Surprising/p' "${BASH_SOURCE[0]}" | sed 's/^# \{0,1\}//' >&2; exit 2 ;;
   esac
 done
-[ ${#stages[@]} -gt 0 ] || stages=(build ops golden official sanitize kernels models peers report)
+[ ${#stages[@]} -gt 0 ] || stages=(build ops golden official memcheck racecheck kernels models peers report)
 
 device=$(nvidia-smi --query-gpu=name --format=csv,noheader 2>/dev/null | head -1)
 capability=$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null | head -1 | tr -d '. ')
 [ $dry_run = 0 ] || device=
-mkdir -p "$raw" "$out"
+mkdir -p "$raw/stages" "$out" || exit 1
 
 say() { printf '== %s\n' "$*"; }
+
+# not_run REASON: ends a stage that cannot do its work here, which is neither passed nor failed.
+not_run() {
+  printf '%s\n' "$*" >"$raw/reason"
+  exit 5
+}
 
 # The headers and libraries that build needs, as Debian lays them out, so that their CMake files find each other.
 stage_pack() {
@@ -57,7 +67,9 @@ stage_pack() {
 }
 
 stage_build() {
-  local generator=() options=()
+  # 90a: wgmma is not in plain 90.
+  local generator=() options=() architecture=${PROMPTIQA_GPU_ARCH:-${capability:-90}}
+  [ "$architecture" != 90 ] || architecture=90a
   if [ ! -e "$build/CMakeCache.txt" ] && command -v ninja >/dev/null; then generator=(-G Ninja); fi
   # PyTorch brings a cuDNN of its own, for machines where the toolkit has none.
   local theirs
@@ -65,7 +77,7 @@ stage_build() {
   export CUDNN_PATH=${CUDNN_PATH:-$theirs}
   [ ! -d "$deps/usr" ] || options+=("-DCMAKE_PREFIX_PATH=$deps/usr")
   cmake -S "$source_dir" -B "$build" "${generator[@]}" -DCMAKE_BUILD_TYPE=Release -DPROMPTIQA_CUDA=ON \
-    -DCMAKE_CUDA_ARCHITECTURES="${PROMPTIQA_GPU_ARCH:-${capability:-90}}" -DPROMPTIQA_BUILD_EXAMPLES=OFF \
+    -DPROMPTIQA_CUDA_WERROR=OFF -DCMAKE_CUDA_ARCHITECTURES="$architecture" -DPROMPTIQA_BUILD_EXAMPLES=OFF \
     -DPROMPTIQA_BUILD_TESTS=ON -DPROMPTIQA_BUILD_BENCH=ON -DPROMPTIQA_INSTALL=OFF "${options[@]}" &&
     cmake --build "$build" -j "$jobs" --target test_cuda_device bench_peers_ours || return 1
   # Google Benchmark is the one thing that the tests can do without.
@@ -84,41 +96,57 @@ stage_official() {
   PROMPTIQA_DEVICE_WEIGHTS=$weights "$build/tests/test_cuda_device" "[official]"
 }
 
-stage_sanitize() {
-  local tool failed=0
-  command -v compute-sanitizer >/dev/null || { echo "no compute-sanitizer: not run"; return 0; }
-  for tool in memcheck racecheck; do
-    say "compute-sanitizer --tool $tool"
-    timeout 280 compute-sanitizer --tool "$tool" --error-exitcode 9 --print-limit 20 \
-      "$build/tests/test_cuda_device" "[cuda]" || { echo "$tool: exit status $?"; failed=1; }
+# sanitize TOOL: file by file, so that what was found is known when time runs out.
+sanitize() {
+  local part status left passed=() failed=() unfinished=()
+  command -v compute-sanitizer >/dev/null || not_run "no compute-sanitizer here"
+  for part in attention conv2d gemm ops kernels precision training; do
+    left=$((seconds - 20 - SECONDS)) status=124
+    say "compute-sanitizer --tool $1, ${part}_test"
+    # Catch2's -#: a file's name is a tag of its tests.
+    [ $left -lt 5 ] || { timeout $left compute-sanitizer --tool "$1" --error-exitcode 9 --print-limit 20 \
+      "$build/tests/test_cuda_device" -# "[#${part}_test]"; status=$?; }
+    case $status in
+      0) passed+=("$part") ;;
+      124) unfinished+=("$part") ;;
+      *) failed+=("$part ($status)") ;;
+    esac
   done
-  return "$failed"
+  echo "$1: passed: ${passed[*]-}; failed: ${failed[*]-}; not finished: ${unfinished[*]-}"
+  [ ${#failed[@]} = 0 ] || return 1
+  [ ${#unfinished[@]} = 0 ] || not_run "no time for ${unfinished[*]}; passed: ${passed[*]-}"
 }
+stage_memcheck() { sanitize memcheck; }
+stage_racecheck() { sanitize racecheck; }
 
 # measure PROGRAM FILTER FILE: the table goes to the console, JSON to the file.
 measure() {
-  [ -x "$build/bench/$1" ] || { echo "no $1: not run"; return 0; }
+  rm -f "$raw/$3"  # a figure of an earlier run must not stand for this one
+  [ -x "$build/bench/$1" ] || not_run "no $1: Google Benchmark was not found when it was to be built"
   PROMPTIQA_BENCH_THREADS=$jobs "$build/bench/$1" --benchmark_filter="$2" --benchmark_out_format=json \
     --benchmark_out="$raw/$3" && [ -s "$raw/$3" ]
 }
 stage_kernels() { measure bench_kernels '/(copy|cublas|cudnn|cuda)_' kernels.json; }
 stage_models() { measure bench_model '(compact|base)/.*/cuda_' models.json; }
 
+# torch ARGUMENT...: gpu_torch.py, which exits with 3 where PyTorch cannot be used.
+torch() {
+  local status=0
+  "$python" "$here/gpu_torch.py" "$@" 2>&1 | tee "$raw/torch.log" || status=${PIPESTATUS[0]}
+  [ $status != 3 ] || not_run "$(tail -1 "$raw/torch.log")"
+  return $status
+}
 stage_peers() {
-  "$python" -c 'import torch' 2>/dev/null || { echo "no PyTorch for $python: not run"; return 0; }
+  command -v "$python" >/dev/null || not_run "no $python here"
   if [ -x "$build/bench/bench_kernels" ]; then
     "$build/bench/bench_kernels" --benchmark_list_tests --benchmark_filter='/cuda_' >"$raw/names.txt" &&
-      "$python" "$here/gpu_torch.py" kernels "$raw/names.txt" "$raw/torch_kernels.json" --seconds 150 || return 1
+      torch kernels "$raw/names.txt" "$raw/torch_kernels.json" --seconds 150 || return 1
   fi
-  "$python" "$here/gpu_torch.py" models "$raw/torch_models.json" --seconds 340
+  torch models "$raw/torch_models.json" --seconds $((seconds - 40 - SECONDS))
 }
 
 stage_report() {
-  if ! command -v "$python" >/dev/null; then
-    echo "no $python: what was measured, as it is"
-    cp "$raw"/*.json "$out"
-    return
-  fi
+  command -v "$python" >/dev/null || not_run "no $python here; what was measured lies in $raw"
   "$python" "$here/gpu_report.py" "$raw" "$out"
 }
 
@@ -133,27 +161,45 @@ emulated() {
   fi
 }
 
+# run_stage NAME: in a process group of its own, which ends with the stage's time or when somebody interrupts us.
+child=
 run_stage() {
   say "$1 ($(date -u +%H:%M:%S))"
-  local start=$SECONDS status=0
-  export -f "stage_$1" say measure
-  export source_dir here work build deps raw out python jobs capability
-  timeout $seconds bash -uo pipefail -c "stage_$1" || status=$?
-  [ $status != 124 ] || echo "$1: stopped after $seconds s"
-  say "$1: $([ $status = 0 ] && echo passed || echo "FAILED ($status)") in $((SECONDS - start)) s"
-  return $status
+  local start=$SECONDS status=0 result
+  rm -f "$raw/reason"
+  export -f "stage_$1" say not_run measure sanitize torch
+  export source_dir here work build deps raw out python jobs capability seconds
+  timeout -k 10 "$seconds" bash -uo pipefail -c "stage_$1" &
+  child=$!
+  wait "$child" || status=$?
+  child=
+  case $status in
+    0) result=passed ;;
+    5) result="not run: $(cat "$raw/reason" 2>/dev/null || echo "nothing was measured")" ;;
+    124 | 137) result="FAILED: cut off after $seconds s" ;;
+    *) result="FAILED ($status)" ;;
+  esac
+  say "$1: $result, after $((SECONDS - start)) s"
+  [ "$1" = report ] || echo "$result, $(date -u +%Y-%m-%dT%H:%M:%SZ)" >"$raw/stages/$1"
+  results+=("$1: $result")
+  if [ -n "${OUT:-}" ] && [ "$raw" != "$OUT/raw" ]; then mkdir -p "$OUT/raw" && cp -r "$raw/." "$OUT/raw"; fi
+  [ $status = 0 ] || [ $status = 5 ]
 }
 
+results=()
 main() {
-  local stage failed=0
+  local stage failed=0 elsewhere=0
   if [ -z "$device" ]; then
     seconds=86400  # a laptop may take its time
     for stage in "${stages[@]}"; do
-      case $stage in pack | build) run_stage "$stage" || return 1 ;; esac
+      case $stage in
+        pack | build | report) run_stage "$stage" || return 1 ;;
+        *) elsewhere=1 ;;
+      esac
     done
-    [ "${stages[*]}" != pack ] || return 0
     if [[ " ${stages[*]} " != *" build "* ]]; then
-      say "no device: nothing was run"
+      [ $elsewhere = 1 ] || return 0
+      say "no device: nothing was run on one"
       return 4
     fi
     emulated || { say "FAILED"; return 1; }
@@ -166,8 +212,18 @@ main() {
     run_stage "$stage" || failed=1
     [ "$stage" != build ] || [ $failed = 0 ] || return 1
   done
+  printf '== %s\n' "${results[@]}"
   return $failed
 }
 
-main 2>&1 | tee "${OUT:-$work}/gpu.log"
-exit "${PIPESTATUS[0]}"
+exec > >(tee -i "${OUT:-$work}/gpu.log") 2>&1
+log=$!
+interrupted() {
+  trap '' INT TERM HUP
+  say "interrupted"
+  [ -z "$child" ] || { kill "$child"; wait "$child"; }
+  exit 130
+}
+trap interrupted INT TERM HUP
+trap 'exec >&- 2>&-; wait "$log"' EXIT
+main

@@ -1,7 +1,8 @@
 """Joins what bench/gpu.sh measured on a device, Google Benchmark's JSON of ours and PyTorch's, to a JSON and a table.
 
     gpu_report.py RAW OUT    RAW: the folder with kernels.json, models.json, torch_kernels.json, torch_models.json, as
-                             far as there are; writes OUT/gpu-DATE-DEVICE.json and .md
+                             far as there are, and stages/, how each stage ended; writes OUT/gpu-DATE-DEVICE.json
+                             and .md. Exits with 5 when nothing was measured.
 
 A ratio is the other's time divided by ours: above 1, ours is faster. "of ceiling" is our rate divided by the best of
 cuBLAS in the same precision, or by that of the longest copy, in this run; what caches hold can be above 1.
@@ -19,16 +20,39 @@ UNITS = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0}
 BASELINES = ("cublas", "cudnn", "copy")
 
 
-def read(path: Path) -> dict:
-    """A JSON file; of a list of rows that was cut off in the middle, those that are whole."""
-    text = path.read_text() if path.exists() else ""
-    if not text.strip():
+def read(path: Path, problems: list[str]) -> dict:
+    """A JSON file, {} when there is none; of a list of rows that was cut off in the middle, those that are whole."""
+    text = path.read_text(errors="replace") if path.exists() else ""
+    if not text:
         return {}
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError:
-        whole = text.rfind("},")
-        return json.loads(text[: whole + 1] + "]}") if whole > 0 else {}
+    whole = text.rfind("},")
+    for attempt, problem in ((text, ""), (text[: whole + 1] + "]}", "was cut off: what is whole of it is here")):
+        try:
+            found = json.loads(attempt)
+        except json.JSONDecodeError:
+            continue
+        if isinstance(found, dict):
+            problems += [f"{path.name} {problem}"] if problem else []
+            return found
+    problems.append(f"{path.name} cannot be read: nothing of it is here")
+    return {}
+
+
+def read_all(raw: Path, problems: list[str]) -> dict[str, dict]:
+    """The four files by their names. What is not of the newest one's day and device is left out, and said."""
+    names = ("kernels", "models", "torch_kernels", "torch_models")
+    files = {name: read(raw / f"{name}.json", problems) for name in names}
+
+    def origin(file: dict) -> tuple[str, str]:
+        head = file.get("context", file)
+        return head.get("date", "")[:10], head.get("device", "unknown device").split(",")[0]
+
+    newest = max((origin(file) for file in files.values() if file), default=None)
+    for name, file in files.items():
+        if file and origin(file) != newest:
+            problems.append(f"{name}.json is of {' on '.join(origin(file))}: left out")
+            files[name] = {}
+    return files
 
 
 def rows_of(measured: dict) -> dict[str, dict]:
@@ -124,12 +148,16 @@ def main() -> int:
         print(__doc__, file=sys.stderr)
         return 2
     raw, out = Path(sys.argv[1]), Path(sys.argv[2])
-    kernels, models = read(raw / "kernels.json"), read(raw / "models.json")
-    torch_kernels, torch_models = read(raw / "torch_kernels.json"), read(raw / "torch_models.json")
+    problems: list[str] = []
+    files = read_all(raw, problems)
+    kernels, models, torch_kernels, torch_models = files.values()
+    stages = {path.name: path.read_text().strip() for path in sorted((raw / "stages").glob("*"))}
+    for problem in problems:
+        print(f"gpu_report.py: {problem}")
     ours, our_models = rows_of(kernels), rows_of(models)
     if not ours and not our_models:
         print(f"gpu_report.py: no measurements in {raw}")
-        return 0
+        return 5
     context = kernels.get("context") or models.get("context", {})
     device = context.get("device", "unknown device")
     best = ceilings(ours)
@@ -137,6 +165,8 @@ def main() -> int:
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "device": device,
         "torch": torch_kernels.get("torch") or torch_models.get("torch"),
+        "stages": stages,
+        "problems": problems,
         "ceilings": best,
         "kernels": join_kernels(ours, torch_kernels.get("kernels", {}), best),
         "models": join_models(our_models, torch_models.get("models", {})),
@@ -150,7 +180,7 @@ def main() -> int:
             }.items()
             if "error" in r
         },
-        "not_run": [*torch_models.get("not_run", []), *filter(None, [torch_kernels.get("cut_off")])],
+        "not_run": [f"PyTorch: {name}" for file in (torch_kernels, torch_models) for name in file.get("not_run", [])],
         "measured": {
             "kernels": ours,
             "models": our_models,
@@ -159,7 +189,7 @@ def main() -> int:
         },
     }
     name = re.sub(r"[^a-z0-9]+", "-", device.split(",")[0].lower()).strip("-")
-    stem = f"gpu-{result['date'][:10]}-{name}"
+    stem = f"gpu-{(context.get('date') or result['date'])[:10]}-{name}"
     (out / f"{stem}.json").write_text(json.dumps(result, indent=1) + "\n")
     text = [
         f"# {device}, {result['date']}, PyTorch {result['torch'] or 'not run'}",
@@ -167,6 +197,8 @@ def main() -> int:
         *__doc__.split("\n\n")[2].split("\n"),
         "",
     ]
+    text += ["## Stages", "", *(f"- {stage}: {ending}" for stage, ending in stages.items())]
+    text += [*(f"- {problem}" for problem in problems), ""]
     text += [f"Ceilings: {', '.join(f'{k} {v / 1e12:.3g} T/s' for k, v in sorted(best.items()))}", "", "## Models", ""]
     text += table(result["models"], ["torch_eager/own", "torch_compile/own", "torch_compile_graph/own"])
     text += ["", "## Kernels", ""]

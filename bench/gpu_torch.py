@@ -4,14 +4,17 @@
     gpu_torch.py models OUT           whole model, eager and torch.compile, batch 1, 8, 32; training step
 
 Shapes are read from the names, so that there is one list of shapes. Of attention the best of PyTorch's own kernels
-counts (FlashAttention, memory-efficient, cuDNN). OUT is rewritten after every row, so that a run that is cut off leaves
-what it had. Without PyTorch or without a GPU it says so and exits with 3.
+counts (FlashAttention, memory-efficient, cuDNN). OUT is replaced after every row, so that a run that is cut off leaves
+what it had; rows that are in it already, of the same day, device and PyTorch, are kept, not measured again. Without
+PyTorch or without a GPU it says so and exits with 3.
 """
 
 from __future__ import annotations
 
 import argparse
+import datetime
 import json
+import os
 import re
 import statistics
 import sys
@@ -24,7 +27,7 @@ from types import SimpleNamespace
 try:
     import torch
 except ImportError:
-    print("gpu_torch.py: no PyTorch here; not run")
+    print("gpu_torch.py: no PyTorch here")
     sys.exit(3)
 
 import torch.nn.functional as functional
@@ -32,7 +35,8 @@ from torch import Tensor
 
 HERE = Path(__file__).resolve().parent
 PRECISIONS = ("bf16", "tf32", "fp32")  # in the order of what is looked at first
-BATCHES = (32, 8, 1)
+BATCHES = (1, 8, 32)
+MODES = {"eager": None, "compile": "default", "compile_graph": "reduce-overhead"}
 Work = Callable[[], object]
 
 
@@ -53,10 +57,14 @@ def seconds_of(work: Work, repeats: int = 20) -> float:
     return statistics.median(stretch(calls) for _ in range(repeats))
 
 
+def first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), "")
+
+
 def use(precision: str) -> torch.dtype:
     """Switches TF32 on or off; the type of tensors."""
-    torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
-    torch.backends.cudnn.allow_tf32 = precision == "tf32"
+    torch.backends.cuda.matmul.allow_tf32 = precision in ("tf32", "mixed")
+    torch.backends.cudnn.allow_tf32 = precision in ("tf32", "mixed")
     torch.backends.cudnn.benchmark = True
     return torch.bfloat16 if precision == "bf16" else torch.float32
 
@@ -149,26 +157,21 @@ def works_of(kernel: str, shape: str, dtype: torch.dtype) -> dict[str, Work]:
 
 
 def time_kernels(names: list[str], result: dict, save: Callable[[], None], deadline: float) -> None:
-    rows = result["kernels"] = {}
-    for name in names:
-        match = re.fullmatch(r"(\w+)/(.+)/cuda_(fp32|tf32|bf16)", name)
-        if not match:
-            continue
-        if time.monotonic() > deadline:
-            result["cut_off"] = f"no time was left for {name} and what follows"
-            break
-        kernel, shape, precision = match.groups()
-        row: dict[str, object] = {}
+    rows = result.setdefault("kernels", {})
+    known = [m for m in (re.fullmatch(r"(\w+)/(.+)/cuda_(fp32|tf32|bf16)", name) for name in names) if m]
+    left = [m for m in known if m[0] not in rows]
+    result["not_run"] = [m[0] for m in left]
+    while left and time.monotonic() <= deadline:
+        name, (kernel, shape, precision) = left[0][0], left[0].groups()
         try:
             timed = {what: seconds_of(work) for what, work in works_of(kernel, shape, use(precision)).items()}
-            if not timed:
-                continue
-            best = min(timed, key=timed.get)
-            row = {"seconds": timed[best], "what": best, "all": timed}
+            best = min(timed, key=timed.get, default=None)
+            rows[name] = {"seconds": timed[best], "what": best, "all": timed} if best else {"what": "no twin"}
         except RuntimeError as error:  # out of memory, or nothing for this type
-            row = {"error": str(error).splitlines()[0]}
+            rows[name] = {"error": first_line(error)}
             torch.cuda.empty_cache()
-        rows[name] = row
+        left.pop(0)
+        result["not_run"] = [m[0] for m in left]
         save()
 
 
@@ -196,37 +199,38 @@ def leave_one_out(model: torch.nn.Module, feature: Tensor, score: Tensor) -> Ten
     return model.scores(feature, prompts[others])
 
 
-def training_step(model: torch.nn.Module, images: Tensor, scores: Tensor) -> None:
-    """Forward and backward of 4 groups of 11 images under 3 sets of scores, as bench_model's."""
+def training_step(model: torch.nn.Module, images: Tensor, scores: Tensor, mixed: bool) -> None:
+    """Forward and backward of 4 groups of 11 images under 3 sets of scores, as bench_model's. mixed: autocast to bf16."""
     model.zero_grad(set_to_none=True)
-    features = model.image_feature(images)
-    loss = torch.zeros((), device="cuda")
-    for group in range(4):
-        part = features[group * 11 : group * 11 + 11]
-        for requirement in range(3):
-            first = requirement * 44 + group * 11
-            wanted = scores[first : first + 11]
-            loss = loss + (leave_one_out(model, part, wanted) - wanted.squeeze(1)).abs().mean()
+    with torch.autocast("cuda", torch.bfloat16, enabled=mixed):
+        features = model.image_feature(images)
+        loss = torch.zeros((), device="cuda")
+        for group in range(4):
+            part = features[group * 11 : group * 11 + 11]
+            for requirement in range(3):
+                first = requirement * 44 + group * 11
+                wanted = scores[first : first + 11]
+                loss = loss + (leave_one_out(model, part, wanted) - wanted.squeeze(1)).abs().mean()
     (loss / 12).backward()
 
 
-def time_models(result: dict, save: Callable[[], None], deadline: float) -> None:
-    rows = result["models"] = {}
+def model_rows() -> list[str]:
+    """WHAT/WORK/BATCH/MODE_PRECISION, those that are looked at first in front: what compiles takes a minute a row."""
+    forward = [
+        f"{which}/forward/{batch}/{mode}_{precision}"
+        for mode in MODES
+        for which in ("base", "compact")
+        for precision in PRECISIONS
+        for batch in BATCHES
+    ]
+    telling = [f"base/forward/{batch}/{mode}_bf16" for batch in BATCHES for mode in ("eager", "compile")]
+    train = [f"compact/training_step/44/eager_{precision}" for precision in ("mixed", "tf32", "fp32")]
+    graphs = [f"base/forward/{batch}/compile_graph_bf16" for batch in BATCHES]
+    return list(dict.fromkeys([*telling, *train, *graphs, *forward]))
 
-    def row(name: str, work: Callable[[], Work]) -> None:
-        if time.monotonic() > deadline:
-            result.setdefault("not_run", []).append(name)
-            return
-        start = time.monotonic()
-        try:
-            call = work()
-            call()
-            torch.cuda.synchronize()
-            rows[name] = {"first_s": time.monotonic() - start, "seconds": seconds_of(call)}
-        except Exception as error:  # noqa: BLE001 - a compiler that fails is one row, not the end
-            rows[name] = {"error": f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"}
-        save()
 
+def time_models(names: list[str], result: dict, save: Callable[[], None], deadline: float) -> None:
+    rows = result.setdefault("models", {})
     models: dict[tuple[str, torch.dtype], torch.nn.Module] = {}
 
     def forward(which: str, precision: str, batch: int, how: str | None) -> Work:
@@ -247,17 +251,36 @@ def time_models(result: dict, save: Callable[[], None], deadline: float) -> None
     def train(precision: str) -> Work:
         model = make_model("compact", use(precision)).train()
         images, scores = random(44, 3, 224, 224, dtype=torch.float32), random(132, 1, dtype=torch.float32) + 0.5
-        return lambda: training_step(model, images, scores)
+        return lambda: training_step(model, images, scores, precision == "mixed")
 
-    # What compiles takes a minute a row: first what does not, then the rows that are looked at first.
-    for mode, how in {"eager": None, "compile": "default", "compile_graph": "reduce-overhead"}.items():
-        for which in ("base", "compact"):
-            for precision in PRECISIONS:
-                for batch in BATCHES:
-                    row(f"{which}/forward/{batch}/{mode}_{precision}", partial(forward, which, precision, batch, how))
-        if mode == "eager":
-            for precision in ("tf32", "fp32"):
-                row(f"compact/training_step/44/eager_{precision}", partial(train, precision))
+    left = result["not_run"] = [name for name in names if name not in rows]
+    while left and time.monotonic() <= deadline:
+        which, work, batch, how = left[0].split("/")
+        mode, _, precision = how.rpartition("_")
+        start = time.monotonic()
+        try:
+            call = train(precision) if work == "training_step" else forward(which, precision, int(batch), MODES[mode])
+            call()
+            torch.cuda.synchronize()
+            rows[left[0]] = {"first_s": time.monotonic() - start, "seconds": seconds_of(call)}
+        except Exception as error:  # noqa: BLE001 - a compiler that fails is one row, not the end
+            rows[left[0]] = {"error": f"{type(error).__name__}: {first_line(error)}"}
+        left.pop(0)
+        save()
+
+
+def started(out: Path) -> dict:
+    """What OUT has of this day, device and PyTorch, or nothing yet."""
+    head = {
+        "date": datetime.date.today().isoformat(),
+        "device": torch.cuda.get_device_name(0),
+        "torch": torch.__version__,
+    }
+    try:
+        before = json.loads(out.read_text())
+    except (OSError, json.JSONDecodeError):
+        return head
+    return before if all(before.get(key) == value for key, value in head.items()) else head
 
 
 def main() -> int:
@@ -265,24 +288,31 @@ def main() -> int:
     parser.add_argument("what", choices=("kernels", "models"))
     parser.add_argument("paths", nargs="+", help="kernels: NAMES OUT; models: OUT")
     parser.add_argument("--seconds", type=float, default=480, help="start nothing new after this many seconds")
+    parser.add_argument("--filter", default="", help="only rows whose name this regular expression finds")
     options = parser.parse_args()
     if not torch.cuda.is_available():
-        print("gpu_torch.py: PyTorch sees no GPU; not run")
+        print("gpu_torch.py: PyTorch sees no GPU")
         return 3
     deadline = time.monotonic() + options.seconds
     out = Path(options.paths[-1])
-    result: dict = {"device": torch.cuda.get_device_name(0), "torch": torch.__version__}
+    result = started(out)
 
     def save() -> None:
-        out.write_text(json.dumps(result, indent=1) + "\n")
+        part = out.with_suffix(".part")
+        part.write_text(json.dumps(result, indent=1) + "\n")
+        os.replace(part, out)
 
     if options.what == "kernels":
         names = Path(options.paths[0]).read_text().split()
-        time_kernels([re.sub(r"/(iterations:\d+|manual_time|real_time)", "", n) for n in names], result, save, deadline)
+        names = [re.sub(r"/(iterations:\d+|manual_time|real_time)", "", n) for n in names]
     else:
-        time_models(result, save, deadline)
+        names = model_rows()
+    names = [name for name in names if re.search(options.filter, name)]
+    (time_kernels if options.what == "kernels" else time_models)(names, result, save, deadline)
     save()
-    print(f"gpu_torch.py: {len(result.get('kernels', result.get('models', {})))} rows in {out}")
+    left = result.get("not_run", [])
+    more = f", {len(left)} left: call again" if left else ""
+    print(f"gpu_torch.py: {len(result[options.what])} rows in {out}{more}")
     return 0
 
 

@@ -1,6 +1,6 @@
 // The bodies of collective.hpp over NCCL.
-// Surprising choice: the communicator never blocks, so that every wait is ours and ends: for a rank on this machine that
-// is gone NCCL itself reports nothing and waits for ever.
+// Surprising choice: the communicator never blocks, so that every wait is ours and ends: for a rank on this machine
+// that is gone NCCL itself reports nothing and waits for ever.
 #include "collective.hpp"
 
 #include <cuda_runtime_api.h>
@@ -35,8 +35,8 @@ namespace {
 void check(cudaError_t code, const char* call) {
   if (code == cudaSuccess) return;
   cudaGetLastError();
-  throw CudaError(std::string("nccl: ") + call + " failed: " + cudaGetErrorString(code) + " (" + cudaGetErrorName(code) +
-                  ")");
+  throw CudaError(std::string("nccl: ") + call + " failed: " + cudaGetErrorString(code) + " (" +
+                  cudaGetErrorName(code) + ")");
 }
 
 std::string seconds_text(double seconds) {
@@ -46,8 +46,8 @@ std::string seconds_text(double seconds) {
   return text;
 }
 
-/// Ends a communicator's kernels at once. What NCCL does after that may wait for ranks that are gone, so it is waited for
-/// only a while, on a thread that is then left to itself.
+/// Ends a communicator's kernels at once. What NCCL does after that may wait for ranks that are gone, so it is waited
+/// for only a while, on a thread that is then left to itself.
 void abort_communicator(ncclComm_t communicator) noexcept {
   if (!communicator) return;
   try {
@@ -67,7 +67,8 @@ std::string position(const Collective& collective) {
 [[noreturn]] void fail(Collective& collective, ncclResult_t code, const std::string& what) {
   const char* last = ncclGetLastError(nullptr);
   const std::string reason = std::string("nccl: ") + what + " failed on " + position(collective) + ": " +
-                             ncclGetErrorString(code) + (last && *last ? std::string(" (") + last + ")" : std::string());
+                             ncclGetErrorString(code) +
+                             (last && *last ? std::string(" (") + last + ")" : std::string());
   abort_communicator(std::exchange(collective.communicator, nullptr));
   if (code == ncclRemoteError) throw TrainingError(reason + "; another rank is gone");
   throw CudaError(reason);
@@ -110,8 +111,7 @@ CollectiveId make_collective_id() {
   ncclUniqueId made;
   static_assert(sizeof(made) == sizeof(CollectiveId));
   const ncclResult_t code = ncclGetUniqueId(&made);
-  if (code != ncclSuccess)
-    throw CudaError(std::string("nccl: ncclGetUniqueId failed: ") + ncclGetErrorString(code));
+  if (code != ncclSuccess) throw CudaError(std::string("nccl: ncclGetUniqueId failed: ") + ncclGetErrorString(code));
   CollectiveId id;
   std::memcpy(id.data(), &made, id.size());
   return id;

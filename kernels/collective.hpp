@@ -1,6 +1,6 @@
 // What the library needs of NCCL, without its headers: ranks that meet, each with a device of its own, and sum arrays.
-// Surprising choice: a sum returns when the device has done it. A kernel that sums waits for the other ranks for ever, and
-// only the host can end it; so the host looks on until the time is up.
+// Surprising choice: a sum returns when the device has done it. A kernel that sums waits for the other ranks for ever,
+// and only the host can end it; so the host looks on until the time is up.
 #pragma once
 
 #include <array>
@@ -31,12 +31,12 @@ struct SummedArray {
   std::size_t count;
 };
 /// Sums arrays over the ranks, behind the queue's earlier work. All ranks must ask for the same counts in the same
-/// order, and get the same bits. Throws as join_collective, while a graph is captured, and after an earlier failure; when
-/// it throws, the arrays' contents are lost.
+/// order, and get the same bits. Throws as join_collective, while a graph is captured, and after an earlier failure;
+/// when it throws, the arrays' contents are lost.
 void sum_over_ranks(Collective& collective, const Queue& queue, const std::vector<SummedArray>& arrays);
 
-/// Ends this rank's part. In order: together with the other ranks, which must do so too. Otherwise at once, and the others
-/// find out.
+/// Ends this rank's part. In order: together with the other ranks, which must do so too. Otherwise at once, and the
+/// others find out.
 void leave_collective(Collective* collective, bool in_order) noexcept;
 
 }  // namespace promptiqa::cuda

@@ -66,7 +66,8 @@ void refuse_shared_device(const cuda::Queue& queue, Communicator& host) {
     for (std::size_t a = 0; a < b; ++a)
       if (std::equal(of(a), of(a) + own.size(), of(b)))
         throw TrainingError("nccl: expected a device for each of the " + std::to_string(ranks) + " ranks, but ranks " +
-                            std::to_string(a) + " and " + std::to_string(b) + " have the same one, " + uuid_text(of(a)));
+                            std::to_string(a) + " and " + std::to_string(b) + " have the same one, " +
+                            uuid_text(of(a)));
 }
 
 /// Rank 0's id, on all ranks.

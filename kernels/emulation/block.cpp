@@ -54,7 +54,6 @@ struct Machine {
   std::vector<Warp> warps;
   unsigned count = 0;    // threads of the running block
   unsigned current = 0;  // the running thread
-  bool running = false;  // a kernel's code, not the scheduler
   const char* op = "";
   const std::function<void()>* body = nullptr;
   std::exception_ptr failure;
@@ -70,6 +69,8 @@ Machine& machine() {
 /// Continues thread i, coming from `from`.
 void run_thread(Machine& m, Fibre& from, unsigned i) {
   m.current = i;
+  turn.stack_begin = m.threads[i].fibre->stack_begin();
+  turn.stack_end = m.threads[i].fibre->stack_end();
   threadIdx = m.threads[i].index;
   Fibre::switch_to(from, *m.threads[i].fibre);
 }
@@ -213,7 +214,7 @@ void check_shape(const char* op, dim3 grid, dim3 block, std::size_t shared_bytes
 void run_grid(const char* op, dim3 grid, dim3 block, std::size_t shared_bytes, const std::function<void()>& body) {
   check_shape(op, grid, block, shared_bytes);
   Machine& m = machine();
-  if (m.running) throw EmulationError(std::string(op) + ": a kernel must not launch a kernel");
+  if (turn.kernel) throw EmulationError(std::string(op) + ": a kernel must not launch a kernel");
   m.op = op;
   m.body = &body;
   m.count = block.x * block.y * block.z;
@@ -228,7 +229,7 @@ void run_grid(const char* op, dim3 grid, dim3 block, std::size_t shared_bytes, c
   blockDim = block;
   gridDim = grid;
   const std::uint64_t blocks = std::uint64_t{grid.x} * grid.y * grid.z;
-  m.running = true;
+  turn.kernel = true;
   try {
     for (std::uint64_t i = 0; i < blocks; ++i) {
       const std::uint64_t at = order == Order::forward ? i : blocks - 1 - i;
@@ -237,24 +238,22 @@ void run_grid(const char* op, dim3 grid, dim3 block, std::size_t shared_bytes, c
       run_block(m);
     }
   } catch (...) {
-    m.running = false;
+    turn.kernel = false;
     // Threads of the failed block stay where they were: their fibres begin anew with the next launch.
     for (unsigned i = 0; i < m.count; ++i) m.threads[i].fibre->restart(thread_entry);
     throw;
   }
-  m.running = false;
+  turn.kernel = false;
   check_canaries(op);
 }
 
 std::uint64_t launches() { return machine().launches; }
 
+thread_local constinit Turn turn;
+
 // Not inline: the linker must not take copies that watch themselves.
-namespace {
-thread_local int emulator_scopes = 0;
-}
-EmulatorScope::EmulatorScope() { ++emulator_scopes; }
-EmulatorScope::~EmulatorScope() { --emulator_scopes; }
-bool EmulatorScope::open() { return emulator_scopes > 0; }
+EmulatorScope::EmulatorScope() { ++turn.emulator_scopes; }
+EmulatorScope::~EmulatorScope() { --turn.emulator_scopes; }
 
 void report(const std::string& message) {
   const EmulatorScope scope;
@@ -271,8 +270,6 @@ void note_fault(const std::string& message) noexcept {
     m.failure = std::current_exception();
   }
 }
-
-bool kernel_running() { return machine().running; }
 
 bool in_emulator(const void* p) {
   const auto* begin = reinterpret_cast<const unsigned char*>(machine().threads.data());

@@ -54,8 +54,13 @@ std::uint64_t launches();
 /// The same for what must not throw: the thread goes on, and the launch ends with the first fault noted.
 void note_fault(const std::string& message) noexcept;
 
-/// Whether this OS thread is running a kernel.
-bool kernel_running();
+/// What this OS thread is running. Without a constructor, because it is looked at before every access to memory.
+struct Turn {
+  bool kernel = false;                                      // within a launch
+  int emulator_scopes = 0;                                  // that are open
+  const char *stack_begin = nullptr, *stack_end = nullptr;  // of the running thread of the block
+};
+extern thread_local constinit Turn turn;
 
 /// Whether the address is of what the emulator keeps for the threads of a block.
 bool in_emulator(const void* p);
@@ -68,7 +73,6 @@ class EmulatorScope {
   ~EmulatorScope();
   EmulatorScope(const EmulatorScope&) = delete;
   EmulatorScope& operator=(const EmulatorScope&) = delete;
-  static bool open();
 };
 
 /// The running thread's number in its block, its lane, and the threads of the block.

@@ -25,8 +25,8 @@ struct Meeting {
   std::mutex mutex;
   std::condition_variable changed;
   int joined = 0, arrived = 0;
-  std::uint64_t sums = 0;  // done
-  bool broken = false;     // a rank has left or given up
+  std::uint64_t sums = 0;                               // done
+  bool broken = false;                                  // a rank has left or given up
   std::vector<const std::vector<SummedArray>*> arrays;  // of each rank, in the sum under way
 };
 
@@ -61,7 +61,8 @@ struct Collective {
 namespace {
 
 /// Waits, with the lock held, for done(). Throws TrainingError, and breaks the meeting, when that does not come.
-void wait(Collective& collective, std::unique_lock<std::mutex>& lock, const char* what, const std::function<bool()>& done) {
+void wait(Collective& collective, std::unique_lock<std::mutex>& lock, const char* what,
+          const std::function<bool()>& done) {
   Meeting& meeting = *collective.meeting;
   const bool in_time = meeting.changed.wait_for(lock, std::chrono::duration<double>(collective.timeout),
                                                 [&] { return done() || meeting.broken; });
@@ -78,9 +79,11 @@ void sum_in_order(Meeting& meeting) {
   const emulation::DeviceAccess access;
   const std::vector<SummedArray>& first = *meeting.arrays[0];
   for (const auto* other : meeting.arrays) {
-    if (other->size() != first.size()) throw CudaError("nccl: ncclAllReduce: the ranks have different numbers of tensors");
+    if (other->size() != first.size())
+      throw CudaError("nccl: ncclAllReduce: the ranks have different numbers of tensors");
     for (std::size_t i = 0; i < first.size(); ++i)
-      if ((*other)[i].count != first[i].count) throw CudaError("nccl: ncclAllReduce: the ranks' tensors differ in size");
+      if ((*other)[i].count != first[i].count)
+        throw CudaError("nccl: ncclAllReduce: the ranks' tensors differ in size");
   }
   for (std::size_t i = 0; i < first.size(); ++i) {
     for (std::size_t r = 1; r < meeting.arrays.size(); ++r)

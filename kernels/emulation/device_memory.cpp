@@ -5,6 +5,7 @@
 
 #include <sys/mman.h>
 
+#include <array>
 #include <atomic>
 #include <cstdint>
 #include <cstdlib>
@@ -22,8 +23,8 @@ namespace promptiqa::emulation {
 namespace {
 
 constexpr std::size_t margin = 256;
-/// The byte around blocks at this address: of every 16-bit, 32-bit and 64-bit type of ours the pattern is a NaN, so that
-/// what is read beside a block shows in the result.
+/// The byte around blocks at this address: of every 16-bit, 32-bit and 64-bit type of ours the pattern is a NaN, so
+/// that what is read beside a block shows in the result.
 unsigned char canary(const unsigned char* p) { return reinterpret_cast<std::uintptr_t>(p) % 2 ? 0xFF : 0xA5; }
 
 std::atomic<std::uint64_t> generation{1};  // grows when the blocks change
@@ -42,12 +43,13 @@ std::size_t with_margins(std::size_t bytes) { return (bytes + 2 * margin + margi
 
 bool intact(const unsigned char* data, std::size_t bytes) {
   if (sanitizer_guards_blocks()) return true;
-  const auto holds = [](const unsigned char* begin) {
-    for (const unsigned char* p = begin; p < begin + margin; ++p)
-      if (*p != canary(p)) return false;
-    return true;
-  };
-  return holds(data - margin) && holds(data + bytes);
+  static const auto pattern = [] {
+    std::array<unsigned char, margin + 1> bytes_at;
+    for (std::size_t i = 0; i <= margin; ++i) bytes_at[i] = canary(reinterpret_cast<const unsigned char*>(i));
+    return bytes_at;
+  }();
+  return std::memcmp(data - margin, pattern.data(), margin) == 0 &&  // blocks begin at multiples of the margin
+         std::memcmp(data + bytes, pattern.data() + bytes % 2, margin) == 0;
 }
 
 /// Memory that is handed out once, from the front, and that only a DeviceAccess opens.

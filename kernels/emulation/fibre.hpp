@@ -2,9 +2,9 @@
 // Surprising choice: a fibre's context is made once and runs body after body, because making one costs a system call.
 #pragma once
 
-#include <cstddef>
-#include <memory>
 #include <ucontext.h>
+#include <csetjmp>
+#include <cstddef>
 
 namespace promptiqa::emulation {
 
@@ -27,11 +27,17 @@ class Fibre {
   /// The first thing entry() does.
   static void arrived();
 
+  /// Its stack; null for the OS thread's own.
+  const char* stack_begin() const { return mapping_ ? static_cast<const char*>(stack_) : nullptr; }
+  const char* stack_end() const { return mapping_ ? static_cast<const char*>(stack_) + stack_bytes_ : nullptr; }
+
  private:
   static void finish_switch(Fibre& self);
 
-  ucontext_t context_ = {};
-  void* mapping_ = nullptr;  // guard page and stack; null for the OS thread's own
+  ucontext_t context_ = {};      // how it begins
+  std::jmp_buf registers_ = {};  // where it was left
+  bool begins_ = false;          // at the next switch
+  void* mapping_ = nullptr;      // guard page and stack; null for the OS thread's own
   // For the address sanitizer, which must know where the stack is.
   const void* stack_ = nullptr;
   std::size_t stack_bytes_ = 0;

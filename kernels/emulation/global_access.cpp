@@ -35,23 +35,23 @@ Range thread_stack() {
   return {static_cast<const char*>(begin), static_cast<const char*>(begin) + bytes};
 }
 
-/// What belongs to the thread itself: its registers' home on the fibre's stack, the launch's arguments, threadIdx and
-/// the like, constants.
+/// What belongs to the thread, beside its own stack: the launch's arguments, threadIdx and the like, constants.
 bool is_private(const char* p) {
   static thread_local const Range stack = thread_stack();
-  constexpr std::uintptr_t fibre_stack = 256 << 10, thread_variables = 64 << 10;
+  constexpr std::uintptr_t thread_variables = 64 << 10;
   const auto near = [p](const void* other, std::uintptr_t distance) {
     const auto a = reinterpret_cast<std::uintptr_t>(p), b = reinterpret_cast<std::uintptr_t>(other);
     return (a < b ? b - a : a - b) < distance;
   };
-  return near(__builtin_frame_address(0), fibre_stack) || (p >= &__executable_start && p < &_end) || stack.holds(p) ||
-         near(&threadIdx, thread_variables);
+  return (p >= &__executable_start && p < &_end) || stack.holds(p) || near(&threadIdx, thread_variables);
 }
 
 void watch(std::uintptr_t address, std::size_t bytes, const char* what) {
-  if (!kernel_running() || EmulatorScope::open()) return;
-  const EmulatorScope scope;  // what is called from here may be watched code too
+  const Turn& now = turn;
+  if (!now.kernel || now.emulator_scopes > 0) return;
   const char* p = reinterpret_cast<const char*>(address);
+  if (p >= now.stack_begin && p < now.stack_end) return;
+  const EmulatorScope scope;  // what is called from here may be watched code too
   if (in_device_block(p, bytes) || is_private(p) || in_emulator(p) || in_shared_memory(p)) return;
   note_fault(std::string(what) + " of " + std::to_string(bytes) + " bytes that are in no device block");
 }
@@ -61,7 +61,7 @@ void watch(std::uintptr_t address, std::size_t bytes, const char* what) {
 }  // namespace promptiqa::emulation
 
 extern "C" {
-#define PROMPTIQA_WATCH(bytes)                                                                                  \
+#define PROMPTIQA_WATCH(bytes)                                                                                    \
   void __asan_load##bytes##_noabort(std::uintptr_t p) { promptiqa::emulation::watch(p, bytes, "reads a value"); } \
   void __asan_store##bytes##_noabort(std::uintptr_t p) { promptiqa::emulation::watch(p, bytes, "writes a value"); }
 PROMPTIQA_WATCH(1)
@@ -70,7 +70,9 @@ PROMPTIQA_WATCH(4)
 PROMPTIQA_WATCH(8)
 PROMPTIQA_WATCH(16)
 #undef PROMPTIQA_WATCH
-void __asan_loadN_noabort(std::uintptr_t p, std::size_t bytes) { promptiqa::emulation::watch(p, bytes, "reads a value"); }
+void __asan_loadN_noabort(std::uintptr_t p, std::size_t bytes) {
+  promptiqa::emulation::watch(p, bytes, "reads a value");
+}
 void __asan_storeN_noabort(std::uintptr_t p, std::size_t bytes) {
   promptiqa::emulation::watch(p, bytes, "writes a value");
 }

@@ -1,5 +1,5 @@
-// Ranks with a device each, summing by NCCL: whole steps of the Trainer against the way through the host and against one
-// process; who is refused; what happens when a rank is gone.
+// Ranks with a device each, summing by NCCL: whole steps of the Trainer against the way through the host and against
+// one process; who is refused; what happens when a rank is gone.
 // Surprising choice: the emulated devices share one memory; what a rank may touch is told by the pool it came from.
 #include <chrono>
 #include <condition_variable>
@@ -135,8 +135,13 @@ TEST_CASE("tensors are summed in place, empty ones and shared memory included", 
     float floats[] = {2 * f};
     nccl.sum(std::span<float>(floats));
     if (rank == 2)
-      facts = {in_place, nccl.rank(), nccl.size(), nccl.local_rank(), static_cast<int>(numbers[0]),
-               static_cast<int>(floats[0]), tensors[0].device() == Device::cuda};
+      facts = {in_place,
+               nccl.rank(),
+               nccl.size(),
+               nccl.local_rank(),
+               static_cast<int>(numbers[0]),
+               static_cast<int>(floats[0]),
+               tensors[0].device() == Device::cuda};
   });
   CHECK(errors == std::vector<std::string>(3));
   CHECK(facts == std::vector<int>{1, 2, 3, 12, 6, 12, 1});
@@ -159,8 +164,9 @@ TEST_CASE("what cannot be summed by NCCL is refused by name", "[cuda][nccl]") {
       NcclCommunicator nccl(ctx, host, 120);
     });
     for (const std::string& error : errors)
-      CHECK(error == "TrainingError: nccl: expected a device for each of the 3 ranks, but ranks 0 and 2 have the same one, "
-                     "GPU-e0000000-0000-0000-0000-000000000000");
+      CHECK(error ==
+            "TrainingError: nccl: expected a device for each of the 3 ranks, but ranks 0 and 2 have the same one, "
+            "GPU-e0000000-0000-0000-0000-000000000000");
   }
   SECTION("one rank, or a context of the CPU") {
     Context ctx = context_of(0), cpu = Context::cpu(1);

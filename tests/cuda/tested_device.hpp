@@ -1,4 +1,4 @@
-// The device under test, for tests that run in emulation and, in the program test_cuda_device, on this machine's device.
+// The device under test, for tests that run in emulation and, in the program test_cuda_device, on a real device.
 // Surprising choice: one test source serves both; a handful of names mean the emulator here and a GPU there.
 #pragma once
 

@@ -1,6 +1,6 @@
 // main() of test_cuda_device, for Catch2 v2 and v3.
-// Surprising choice: without a device only the tests tagged [deviceless] are run, whatever was asked for, so that no other
-// test has to ask; one of them says that nothing was run.
+// Surprising choice: without a device only the tests tagged [deviceless] are run, whatever was asked for, so that no
+// other test has to ask; one of them says that nothing was run.
 #define CATCH_CONFIG_RUNNER
 #include "catch.hpp"
 

@@ -1,5 +1,5 @@
-// Two ranks, threads of this program, that sum by NCCL on two devices of this machine: against the way through the host.
-// Surprising choice: with fewer than two devices it passes; the line that is printed says what was not run.
+// Two ranks, threads of this program, that sum by NCCL on two devices of this machine: against the way through the
+// host. Surprising choice: with fewer than two devices it passes; the line that is printed says what was not run.
 #if defined(PROMPTIQA_NCCL)
 
 #include <cmath>

@@ -14,10 +14,10 @@ namespace promptiqa {
 
 class NcclCommunicator final : public Communicator {
  public:
-  /// Connects the devices of all ranks of `host`; every rank must do so at once. ctx and host must outlive it. A wait for
-  /// the other ranks, here and in sum_tensors, ends after `timeout` seconds.
-  /// Throws CudaError when ctx is no CUDA context or a call of CUDA or NCCL fails; TrainingError when there is only one
-  /// rank, two ranks have the same device, or a rank does not come.
+  /// Connects the devices of all ranks of `host`; every rank must do so at once. ctx and host must outlive it. A wait
+  /// for the other ranks, here and in sum_tensors, ends after `timeout` seconds. Throws CudaError when ctx is no CUDA
+  /// context or a call of CUDA or NCCL fails; TrainingError when there is only one rank, two ranks have the same
+  /// device, or a rank does not come.
   NcclCommunicator(Context& ctx, Communicator& host, double timeout = 600);
   ~NcclCommunicator() override;
   NcclCommunicator(const NcclCommunicator&) = delete;
@@ -29,11 +29,11 @@ class NcclCommunicator final : public Communicator {
   void sum(std::span<float> values) override { host_.sum(values); }
   void sum(std::span<double> values) override { host_.sum(values); }
 
-  /// Sums on the device, in place, after the work that makes the tensors and before what is asked of ctx later. The order
-  /// of each sum is NCCL's: it depends on the machine, not on the run. Returns when it is done. ctx: any context of the
-  /// constructor's device.
-  /// Throws CudaError when ctx or a tensor is of another device, or a call fails; TrainingError when another rank is gone
-  /// or does not come in time. The tensors' contents are lost then, and so is the connection: later sums throw.
+  /// Sums on the device, in place, after the work that makes the tensors and before what is asked of ctx later. The
+  /// order of each sum is NCCL's: it depends on the machine, not on the run. Returns when it is done. ctx: any context
+  /// of the constructor's device. Throws CudaError when ctx or a tensor is of another device, or a call fails;
+  /// TrainingError when another rank is gone or does not come in time. The tensors' contents are lost then, and so is
+  /// the connection: later sums throw.
   void sum_tensors(Context& ctx, std::span<Tensor<float>> tensors) override;
 
  private:
