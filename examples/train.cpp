@@ -140,6 +140,8 @@ int run(TrainingOptions& options, promptiqa::Communicator& ranks) {
   if (options.validate_minutes > 0) drop_unmeasurable(data, options);
 
   promptiqa::Trainer trainer(ctx, std::move(model), data.sets, options.trainer, connected ? connected.get() : &ranks);
+  if (options.resume && !options.init.empty())
+    note(options, "the weights are those of " + options.checkpoint + "; --init is for the beginning of a run");
   if (options.resume) {
     const std::vector<std::string> changed = trainer.load_checkpoint(options.checkpoint);
     note(options, options.checkpoint + ": continuing after step " + std::to_string(trainer.steps_taken()));
@@ -190,6 +192,7 @@ int run(TrainingOptions& options, promptiqa::Communicator& ranks) {
   run_options.checkpoint_failed = [&](const promptiqa::FileError& error) {
     progress.print(std::string("train: ") + error.what() + "; training goes on" + still_there());
   };
+  bool page_is_old = false;
   if (options.validate_minutes > 0)
     run_options.validation = [&] {
       const Model averaged = trainer.averaged_model();
@@ -203,7 +206,13 @@ int run(TrainingOptions& options, promptiqa::Communicator& ranks) {
                        std::to_string(v.images) + " pictures: SROCC " + rounded_text(v.srocc, 4) +
                        ", prompt inverted " + rounded_text(v.srocc_inverted, 4) + ", PLCC " + rounded_text(v.plcc, 4));
       }
-      write_page();
+      try {
+        write_page();
+        page_is_old = false;
+      } catch (const promptiqa::FileError& error) {
+        page_is_old = true;
+        progress.print(std::string("train: ") + error.what() + "; training goes on");
+      }
     };
 
   promptiqa::RunEnd end;
@@ -214,7 +223,8 @@ int run(TrainingOptions& options, promptiqa::Communicator& ranks) {
   }
   progress.clear();
   if (log.failed()) note(options, options.log + ": lines of the log could not be written");
-  const auto& skipped = trainer.sampler().skipped();
+  std::vector<std::string> skipped = trainer.sampler().skipped();
+  skipped.insert(skipped.end(), data.unreadable.begin(), data.unreadable.end());
   if (!skipped.empty() && ranks.rank() == 0) {
     std::fprintf(stderr, "train: %zu pictures could not be read and were left out:\n", skipped.size());
     for (const std::string& one : skipped) std::fprintf(stderr, "  %s\n", one.c_str());
@@ -230,6 +240,7 @@ int run(TrainingOptions& options, promptiqa::Communicator& ranks) {
                    options.checkpoint.c_str());
     return 128 + signal;
   }
+  if (page_is_old) write_page();
   note(options, options.out + ": the weights of " + std::to_string(trainer.steps_taken()) + " steps, " +
                     std::to_string(trainer.images_seen()) + " images, " + minutes_text(trainer.seconds()));
   return 0;
@@ -247,13 +258,19 @@ int main(int argc, char** argv) {
   promptiqa::SingleProcess ranks;
 #endif
   constexpr int failed = -1;
+  bool stopped_early = false;
   const int code = exit_code_of("train", failed, [&] {
     if (const int parsed = parse_training_options(argc, argv, options); parsed >= 0) return parsed;
     on_stop_signals([](int signal) { interrupted = signal; });  // ends the run after the current step, with a checkpoint
-    return run(options, ranks);
+    try {
+      return run(options, ranks);
+    } catch (const StoppedEarly&) {
+      stopped_early = true;
+      throw;
+    }
   });
   if (code != failed) return code;
-  const int exit_code = interrupted ? 128 + interrupted : 2;
+  const int exit_code = stopped_early ? 128 + interrupted : 2;
 #if defined(PROMPTIQA_MPI)
   if (ranks.size() > 1) promptiqa::MpiCommunicator::abort(exit_code);  // the others would wait for this rank for ever
 #endif

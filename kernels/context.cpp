@@ -10,6 +10,21 @@
 
 namespace promptiqa {
 
+namespace {
+
+/// The table for floats; its name says how they are multiplied.
+const KernelTable<float>& float_kernels(const CudaOptions& options) {
+  const auto named = [](const char* name) {
+    KernelTable<float> table = cuda::kernel_table<float>();
+    table.name = name;
+    return table;
+  };
+  static const KernelTable<float> tf32 = named("cuda, tf32 products"), bf16 = named("cuda, bf16 products");
+  return options.bf16_products ? bf16 : options.allow_tf32 ? tf32 : cuda::kernel_table<float>();
+}
+
+}  // namespace
+
 std::vector<std::string> cuda_devices() {
   std::vector<std::string> names;
   const int count = cuda::device_count();
@@ -28,7 +43,7 @@ Context make_cuda_context(int ordinal, std::shared_ptr<ThreadPool> pool, const C
   parts.device = Device::cuda;
   parts.execution = std::shared_ptr<void>(owner, &owner->queue);
   parts.memory = std::make_shared<cuda::DevicePool>(owner);
-  parts.float_kernels = &cuda::kernel_table<float>();
+  parts.float_kernels = &float_kernels(options);
   parts.double_kernels = &cuda::kernel_table<double>();
   parts.bfloat16_kernels = &cuda::kernel_table<bfloat16>();
   Context ctx = Context::on_device(std::move(parts), std::move(pool));

@@ -14,6 +14,7 @@
 
 #include <promptiqa/data.hpp>
 #include <promptiqa/data/synthesis.hpp>
+#include <promptiqa/io/atomic_file.hpp>
 #include <promptiqa/train.hpp>
 
 #include "progress.hpp"
@@ -31,6 +32,13 @@ struct TrainingData {
   std::vector<promptiqa::TrainingSet> sets;
   std::vector<HeldOut> held_out;
   std::vector<std::string> notices;
+  std::vector<std::string> unreadable;  // held-out pictures; those of `sets` are known to the sampler
+};
+
+/// A signal came while pictures were prepared.
+class StoppedEarly : public promptiqa::TrainingError {
+ public:
+  using promptiqa::TrainingError::TrainingError;
 };
 
 /// Shows how far the pictures are prepared and ends the work, by an exception, when `stop` says so.
@@ -44,7 +52,7 @@ class PreparationProgress {
   }
   void operator()(std::int64_t done) {
     if (stop_())
-      throw promptiqa::TrainingError("stopped by a signal while pictures were prepared; nothing was trained");
+      throw StoppedEarly("stopped by a signal while pictures were prepared; nothing was trained");
     bar_.update(static_cast<std::size_t>(done));
   }
 
@@ -67,7 +75,12 @@ inline promptiqa::Dataset read_named_dataset(const std::string& text) {
 inline promptiqa::Split choose_split(TrainingData& data, const TrainingOptions& options,
                                      const promptiqa::Dataset& dataset) {
   const promptiqa::SplitMarks marks = promptiqa::split_marks(dataset);
-  if (marks.test > 0) return promptiqa::published_split(dataset, &data.notices);
+  if (marks.test > 0) {
+    promptiqa::Split split = promptiqa::published_split(dataset, &data.notices);
+    data.notices.push_back(dataset.name + ": held out: the " + std::to_string(split.test.size()) + " of " +
+                           std::to_string(dataset.items.size()) + " pictures that are marked test");
+    return split;
+  }
   if (marks.other > 0)
     throw promptiqa::DataError(dataset.name + ": pictures marked neither train nor test: " +
                                std::to_string(marks.other) + "; mark those that are to be held out test");
@@ -97,11 +110,21 @@ inline void add_dataset(TrainingData& data, const TrainingOptions& options, cons
   }
   const Split split = choose_split(data, options, dataset);
   data.sets.push_back(make_training_set(dataset, split.train, cache, pool));
-  data.held_out.push_back({data.sets.back(), make_training_set(dataset, split.test, cache, pool), "score"});
-  const auto [low, high] = std::minmax_element(dataset.items.begin(), dataset.items.end(),
-                                               [](const auto& a, const auto& b) { return a.score < b.score; });
-  if (!(low->score < high->score))
-    data.notices.push_back(dataset.name + ": all pictures have the same score; nothing can be learned from it");
+  std::vector<std::int64_t> test;
+  for (const std::int64_t row : split.test) {
+    if (cache->usable(row))
+      test.push_back(row);
+    else
+      data.unreadable.push_back(cache->source(row).file + ": " + cache->error(row));
+  }
+  if (!test.empty())
+    data.held_out.push_back({data.sets.back(), make_training_set(dataset, test, cache, pool), "score"});
+  else
+    data.notices.push_back(dataset.name + ": no held-out picture can be read; nothing will be validated");
+  const std::vector<float>& scores = data.sets.back().labels[0].values;
+  const auto [low, high] = std::minmax_element(scores.begin(), scores.end());
+  if (!(*low < *high))
+    data.notices.push_back(dataset.name + ": all pictures to train on have the same score; nothing can be learned from it");
 }
 
 /// Distorted versions of the photographs; a tenth of the photographs, at least one, is held out.
@@ -134,7 +157,21 @@ inline void add_photographs(TrainingData& data, const TrainingOptions& options, 
     (held[static_cast<std::size_t>(all.photo[i])] ? test : train).push_back(static_cast<std::int64_t>(i));
   data.sets.push_back(subset(all, train));
   data.sets.back().skipped = all.skipped;
-  if (!test.empty()) data.held_out.push_back({data.sets.back(), subset(all, test), "ssim"});
+  if (test.empty()) {
+    data.notices.push_back("photographs: there is one only; none is held out, nothing will be validated");
+    return;
+  }
+  data.held_out.push_back({data.sets.back(), subset(all, test), "ssim"});
+  const std::string file = options.cache + "/photographs-held-out.txt";
+  std::string list;
+  for (std::size_t i = 0; i < photographs.size(); ++i)
+    if (held[i]) list += photographs[i] + "\n";
+  AtomicFile out(file);
+  out.write(list.data(), list.size());
+  out.commit();
+  data.notices.push_back("photographs: held out: " +
+                         std::to_string(std::count(held.begin(), held.end(), true)) + " of " +
+                         std::to_string(photographs.size()) + ", listed in " + file);
 }
 
 /// Reads, decodes and splits everything the options name; `stop` is asked now and then. Throws DataError, FileError,

@@ -3,9 +3,12 @@
 // to be taken again.
 #pragma once
 
+#include <unistd.h>
+
 #include <cstdio>
 #include <fstream>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <nlohmann/json.hpp>
@@ -49,6 +52,8 @@ class TrainingLog {
     fresh.commit();
     file_ = std::fopen(path_.c_str(), "a");
     if (!file_) throw promptiqa::FileError(path_ + ": cannot be opened for the log");
+    std::setvbuf(file_, nullptr, _IONBF, 0);  // what could not be written must not come later
+    whole_ = static_cast<off_t>(kept.size());
   }
   ~TrainingLog() {
     if (file_) std::fclose(file_);
@@ -79,7 +84,7 @@ class TrainingLog {
   const std::vector<LoggedStep>& steps() const { return steps_; }
   const std::vector<LoggedValidation>& validations() const { return validations_; }
 
-  /// Whether a line could not be written (a full disk); the run goes on without.
+  /// Whether a line could not be written (a full disk); the run goes on, and the log without that line.
   bool failed() const { return failed_; }
 
  private:
@@ -87,7 +92,13 @@ class TrainingLog {
     remember(j);
     if (!file_) return;
     const std::string line = j.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n";
-    if (std::fwrite(line.data(), 1, line.size(), file_) != line.size() || std::fflush(file_) != 0) failed_ = true;
+    if (std::fwrite(line.data(), 1, line.size(), file_) == line.size()) {
+      whole_ += static_cast<off_t>(line.size());
+    } else {
+      failed_ = true;
+      std::clearerr(file_);
+      if (ftruncate(fileno(file_), whole_) != 0) std::fclose(std::exchange(file_, nullptr));  // no half line
+    }
   }
 
   template <class J>
@@ -107,6 +118,7 @@ class TrainingLog {
 
   std::string path_;
   std::FILE* file_ = nullptr;
+  off_t whole_ = 0;  // bytes of the lines that were written
   bool failed_ = false;
   std::vector<LoggedStep> steps_;
   std::vector<LoggedValidation> validations_;

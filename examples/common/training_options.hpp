@@ -5,6 +5,7 @@
 
 #include <unistd.h>
 
+#include <cmath>
 #include <cstdint>
 #include <filesystem>
 #include <string>
@@ -17,6 +18,7 @@
 #include <promptiqa/version.hpp>
 
 #include "device.hpp"
+#include "number.hpp"
 
 namespace examples {
 
@@ -50,6 +52,11 @@ inline int parse_training_options(int argc, char** argv, TrainingOptions& option
   app.set_version_flag("--version", "promptiqa " PROMPTIQA_VERSION_STRING);
   app.option_defaults()->always_capture_default(false);
 
+  // CLI11's ranges let it through.
+  const auto not_nan = [](const std::string& text) {
+    const auto value = parse_float(text);
+    return value && std::isnan(*value) ? "must be a number, got " + text : std::string();
+  };
   std::string kinds = "csv";
   for (const std::string& kind : promptiqa::dataset_kinds()) kinds += ", " + kind;
   app.add_option(
@@ -83,6 +90,7 @@ inline int parse_training_options(int argc, char** argv, TrainingOptions& option
       ->group("Output");
   app.add_option("--checkpoint-minutes", options.checkpoint_minutes, "Time between checkpoints. Default: 5")
       ->type_name("N")
+      ->check(not_nan)
       ->check(CLI::NonNegativeNumber)
       ->group("Output");
   auto* resume =
@@ -101,13 +109,14 @@ inline int parse_training_options(int argc, char** argv, TrainingOptions& option
          "--validate", options.validate_minutes,
          "Every N minutes, and at the end, SROCC on held-out\npictures, with the prompt and with its scores inverted")
       ->type_name("N")
+      ->check(not_nan)
       ->check(CLI::NonNegativeNumber)
       ->group("Output");
   app.add_option("--validation-images", options.validation_images,
                  "Held-out pictures used, two at least; 0 = all.\nDefault: 600")
       ->type_name("N")
       ->check([](const std::string& text) {
-        return text == "1" ? std::string("must be 0 or at least 2: one picture has no correlation") : std::string();
+        return parse_float(text) == 1.0f ? std::string("must be 0 or at least 2: one picture has no correlation") : std::string();
       })
       ->check(CLI::NonNegativeNumber)
       ->group("Output");
@@ -122,9 +131,10 @@ inline int parse_training_options(int argc, char** argv, TrainingOptions& option
 
   auto* length = app.add_option_group("Length", "One of");
   length->add_option("--steps", trainer.steps, "Steps")->type_name("N")->check(CLI::PositiveNumber);
-  length->add_option("--minutes", trainer.minutes, "Minutes of training")->type_name("N")->check(CLI::PositiveNumber);
+  length->add_option("--minutes", trainer.minutes, "Minutes of training")->type_name("N")->check(not_nan)->check(CLI::PositiveNumber);
   length->add_option("--epochs", options.epochs, "Times every picture is seen, on average")
       ->type_name("N")
+      ->check(not_nan)
       ->check(CLI::PositiveNumber);
   length->require_option(1);
 
@@ -198,7 +208,8 @@ inline int parse_training_options(int argc, char** argv, TrainingOptions& option
       "w.safetensors\n"
       "\n"
       "Ctrl-C writes a checkpoint first; the same command with --resume continues exactly where it ended.\n"
-      "Exit code: 0 trained, 2 wrong usage or an error, 129, 130 or 143 stopped by a signal (the checkpoint is written).");
+      "Exit code: 0 trained, 2 wrong usage or an error, 129, 130 or 143 stopped by a signal (with a checkpoint, unless\n"
+      "that was before the first step).");
   try {
     app.parse(argc, argv);
     options.shards_given = app.count("--shards") > 0;

@@ -2,6 +2,7 @@
 // Surprising choice: the program is stopped or killed at whatever step it happens to be, and must still end with the
 // very bits of a run that nobody disturbed.
 #include <fcntl.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -20,6 +21,7 @@
 
 #include <promptiqa/model.hpp>
 
+#include "../../examples/common/training_log.hpp"
 #include "catch.hpp"
 #include "program_files.hpp"
 
@@ -206,8 +208,9 @@ TEST_CASE("a checkpoint is neither missed nor overwritten by accident", "[train]
   run = shop.train(arguments + "--resume --lr 1e-5");
   CHECK(run.code == 2);
   CHECK_THAT(run.err, ContainsSubstring("another run: its learning rate"));
-  run = shop.train(tiny + "--data csv:scores.csv --steps 5 --out w.safetensors --resume");
+  run = shop.train(tiny + "--data csv:scores.csv --steps 5 --out w.safetensors --resume --init w.safetensors");
   CHECK(run.code == 0);
+  CHECK_THAT(run.err, ContainsSubstring("the weights are those of w.safetensors.checkpoint"));
   CHECK_THAT(run.err, ContainsSubstring("not quite the steps") && ContainsSubstring("3 before, 5 now"));
 }
 
@@ -229,7 +232,7 @@ TEST_CASE("the split of a label file is followed whatever its case, and said whe
   };
   labels("shouted", "TRAIN", "Testing", 8);
   CHECK_THAT(said("shouted"), ContainsSubstring("32 pictures in 1 set") && ContainsSubstring("8 pictures: SROCC") &&
-                                  !ContainsSubstring("held out"));
+                                  ContainsSubstring("held out: the 8 of 40 pictures that are marked test"));
   CHECK_FALSE(fs::exists(shop.dir / "shouted.safetensors.cache/shouted-split.csv"));
   labels("trained", "train", "", 0);
   CHECK_THAT(said("trained"), ContainsSubstring("no picture is marked test; held out: 8 of 40"));
@@ -237,11 +240,43 @@ TEST_CASE("the split of a label file is followed whatever its case, and said whe
   CHECK_THAT(said("single"), ContainsSubstring("needs two held-out pictures, there is 1"));
   CHECK(fs::exists(shop.dir / "single.safetensors"));
   labels("flat", "train", "test", 8, 0);
-  CHECK_THAT(said("flat"), ContainsSubstring("all pictures have the same score"));
+  CHECK_THAT(said("flat"), ContainsSubstring("all pictures to train on have the same score"));
+  std::string differ = "image,score,split\n";  // the test pictures' scores do, which is of no use
+  for (int i = 0; i < 40; ++i)
+    differ += "photos/p" + std::to_string(100 + i) + ".ppm," + std::to_string(i < 8 ? i : 9) + (i < 8 ? ",test\n" : ",train\n");
+  spill(shop.dir / "differ.csv", differ);
+  CHECK_THAT(said("differ"), ContainsSubstring("all pictures to train on have the same score"));
   labels("validated", "train", "val", 4);
   const auto run = shop.train(tiny + "--steps 2 --out v.safetensors --data csv:validated.csv");
   CHECK(run.code == 2);
   CHECK_THAT(run.err, ContainsSubstring("marked neither train nor test: 4"));
+}
+
+TEST_CASE("a log keeps whole lines when the disk was full for a while", "[train]") {
+  const promptiqa_test::TemporaryFolder folder;
+  const std::string path = (fs::path(folder.path()) / "l.jsonl").string();
+  const auto ignored = std::signal(SIGXFSZ, SIG_IGN);
+  rlimit limit;
+  REQUIRE(getrlimit(RLIMIT_FSIZE, &limit) == 0);
+  const rlim_t before = limit.rlim_cur;
+  examples::TrainingLog log(path, -1);
+  promptiqa::StepReport report;
+  report.step = 1;
+  log.add(report);
+  limit.rlim_cur = fs::file_size(path) + 10;
+  setrlimit(RLIMIT_FSIZE, &limit);
+  report.step = 2;
+  log.add(report);
+  const bool failed = log.failed();
+  limit.rlim_cur = before;
+  setrlimit(RLIMIT_FSIZE, &limit);
+  std::signal(SIGXFSZ, ignored);
+  report.step = 3;
+  log.add(report);
+  CHECK(failed);
+  const auto steps = steps_of(path);
+  REQUIRE(steps.size() == 2);
+  CHECK(steps[1].at("step") == 3);
 }
 
 TEST_CASE("full disks, cut files and hang-ups end a run with a word and with its last checkpoint", "[train]") {
@@ -265,6 +300,46 @@ TEST_CASE("full disks, cut files and hang-ups end a run with a word and with its
         128 + SIGHUP);
   CHECK_THAT(slurp(shop.dir / "err.txt"), ContainsSubstring("stopped by SIGHUP after step"));
   CHECK(slurp(shop.dir / "w.safetensors.checkpoint") != checkpoint);
+}
+
+TEST_CASE("a page of curves that cannot be written does not end the training, but the run does not pass", "[train]") {
+  const Workshop shop;
+  fs::create_directories(shop.dir / "page");
+  std::thread cut([&] {
+    for (int i = 0; i < 6000; ++i) {  // a minute at most
+      const std::string log = slurp(shop.dir / "l.jsonl");
+      if (std::count(log.begin(), log.end(), '\n') >= 5) break;
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    }
+    fs::remove_all(shop.dir / "page");
+  });
+  const auto run = shop.train(tiny +
+                              "--data csv:scores.csv --out w.safetensors --log l.jsonl --steps 400 --validate 0.001 "
+                              "--curve page/c.html");
+  cut.join();
+  INFO(run.err);
+  CHECK(run.code == 2);
+  CHECK_THAT(run.err, ContainsSubstring("page/c.html") && ContainsSubstring("training goes on"));
+  CHECK(steps_of(shop.dir / "l.jsonl").size() == 400);
+  CHECK(fs::exists(shop.dir / "w.safetensors"));
+}
+
+TEST_CASE("held-out pictures that cannot be read are named, and are no reason not to train", "[train]") {
+  const Workshop shop;
+  spill(shop.dir / "broken.ppm", "P6\n64 48\n255\n");
+  for (int i = 1; i < 5; ++i)  // so many that one may be broken
+    for (int p = 0; p < 40; ++p)
+      fs::create_hard_link(shop.dir / ("photos/p" + std::to_string(100 + p) + ".ppm"),
+                           shop.dir / ("photos/p" + std::to_string(100 + 40 * i + p) + ".ppm"));
+  std::string csv = "image,score,split\n";
+  for (int i = 0; i < 200; ++i)
+    csv += "photos/p" + std::to_string(100 + i) + ".ppm," + std::to_string(i % 40) + ",train\n";
+  spill(shop.dir / "one.csv", csv + "broken.ppm,7,test\n");
+  const auto run = shop.train(tiny + "--data csv:one.csv --steps 2 --out w.safetensors --validate 1");
+  INFO(run.err);
+  CHECK(run.code == 0);
+  CHECK_THAT(run.err, ContainsSubstring("no held-out picture can be read") &&
+                          ContainsSubstring("1 pictures could not be read") && ContainsSubstring("broken.ppm"));
 }
 
 TEST_CASE("a cache that is cut while it is in use ends the run with a line", "[train]") {
@@ -296,6 +371,9 @@ TEST_CASE("bad input is refused with a reason", "[train]") {
   };
   const std::string rest = tiny + "--out w.safetensors --steps 3 ";
   refused(rest, "nothing to train on");
+  refused(rest + "--data csv:scores.csv --validate nan", "must be a number");
+  refused(rest + "--data csv:scores.csv --checkpoint-minutes nan", "must be a number");
+  refused(rest + "--data csv:scores.csv --validation-images 01", "at least 2");
   refused(tiny + "--out w.safetensors --data csv:scores.csv", "--minutes");
   refused(rest + "--data scores.csv", "KIND:DIR");
   refused(rest + "--data nonsense:photos", "nonsense");

@@ -192,6 +192,11 @@ TEST_CASE("pictures that cannot be read are left out and named, up to one in a h
   CHECK_THROWS_WITH(
       GroupSampler({with("b", {3, 77, 150})}, plain_options(9), 1),
       ContainsSubstring("3 of 200 pictures cannot be read, more than 1%") && ContainsSubstring("picture150"));
+  // Versions of one photograph stand and fall together: one of 11 photographs, not of 121 pictures.
+  TrainingSet versions = synthetic_set(shop.file("c"), 121);
+  versions.images = make_pictures(shop.file("c2"), 122, 32, {121});
+  versions.skipped = {121};
+  CHECK_THROWS_WITH(GroupSampler({versions}, plain_options(5), 1), ContainsSubstring("1 of 12 pictures cannot be read"));
 }
 
 TEST_CASE("labels that are not known are not asked for", "[train]") {

@@ -65,6 +65,7 @@ PROMPTIQA_INLINE std::string Trainer::circumstances() const {
   j["steps in all"] = options_.steps;
   j["minutes in all"] = options_.minutes;
   j["kernels"] = ctx_.kernels<float>().name;
+  j["gradients summed"] = communicator().way_of_summing();
   return j.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
 }
 

@@ -21,6 +21,9 @@ class Communicator {
   /// This rank's number among those of its machine, from 0.
   virtual int local_rank() const { return rank(); }
 
+  /// How tensors are summed. Other ways round otherwise.
+  virtual const char* way_of_summing() const { return "in the order of the ranks"; }
+
   /// Replaces each value by its sum over all ranks; the result has the same bits on every rank. Every rank must call it
   /// with the same number of values. Throws TrainingError when another rank is gone.
   virtual void sum(std::span<float> values) = 0;

@@ -34,6 +34,7 @@ class NcclCommunicator final : public Communicator {
   /// of the constructor's device. Throws CudaError when ctx or a tensor is of another device, or a call fails;
   /// TrainingError when another rank is gone or does not come in time. The tensors' contents are lost then, and so is
   /// the connection: later sums throw.
+  const char* way_of_summing() const override { return "by NCCL"; }
   void sum_tensors(Context& ctx, std::span<Tensor<float>> tensors) override;
 
  private:
