@@ -219,7 +219,13 @@ int run(TrainingOptions& options, promptiqa::Communicator& ranks) {
   try {
     end = promptiqa::run_training(trainer, run_options);
   } catch (const promptiqa::FileError& error) {
-    throw promptiqa::FileError(error.what() + still_there());
+    std::string kept;
+    if (ranks.rank() == 0 && trainer.finished()) try {  // the weights are a tenth of a checkpoint, and what is wanted
+        write_weights();
+        kept = "; " + options.out + " has the weights of all " + std::to_string(trainer.steps_taken()) + " steps";
+      } catch (const promptiqa::FileError&) {
+      }
+    throw promptiqa::FileError(error.what() + kept + still_there());
   }
   progress.clear();
   if (log.failed()) note(options, options.log + ": lines of the log could not be written");

@@ -1,6 +1,6 @@
 // The training sets of the program train, and what is held out of them.
 // Surprising choice: a part is always held out, the publisher's own test split or a fifth of the pictures, so that the
-// figures of a run are never those of pictures it was trained on.
+// figures of a run are never those of pictures it was trained on; where two sets share pictures, that is said.
 #pragma once
 
 #include <algorithm>
@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <functional>
 #include <memory>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -32,8 +33,16 @@ struct TrainingData {
   std::vector<promptiqa::TrainingSet> sets;
   std::vector<HeldOut> held_out;
   std::vector<std::string> notices;
+  std::vector<std::set<std::string>> trained_on;  // the files that each of `sets` was made of
   std::vector<std::string> unreadable;  // held-out pictures; those of `sets` are known to the sampler
 };
+
+/// The same text for one file by whatever path.
+inline std::string file_identity(const std::string& file) {
+  std::error_code ignored;
+  const std::filesystem::path whole = std::filesystem::weakly_canonical(file, ignored);
+  return whole.empty() ? file : whole.string();
+}
 
 /// A signal came while pictures were prepared.
 class StoppedEarly : public promptiqa::TrainingError {
@@ -110,6 +119,8 @@ inline void add_dataset(TrainingData& data, const TrainingOptions& options, cons
   }
   const Split split = choose_split(data, options, dataset);
   data.sets.push_back(make_training_set(dataset, split.train, cache, pool));
+  data.trained_on.emplace_back();
+  for (const std::int64_t row : split.train) data.trained_on.back().insert(file_identity(cache->source(row).file));
   std::vector<std::int64_t> test;
   for (const std::int64_t row : split.test) {
     if (cache->usable(row))
@@ -157,6 +168,9 @@ inline void add_photographs(TrainingData& data, const TrainingOptions& options, 
     (held[static_cast<std::size_t>(all.photo[i])] ? test : train).push_back(static_cast<std::int64_t>(i));
   data.sets.push_back(subset(all, train));
   data.sets.back().skipped = all.skipped;
+  data.trained_on.emplace_back();
+  for (std::size_t i = 0; i < photographs.size(); ++i)
+    if (!held[i]) data.trained_on.back().insert(file_identity(photographs[i]));
   if (test.empty()) {
     data.notices.push_back("photographs: there is one only; none is held out, nothing will be validated");
     return;
@@ -182,6 +196,19 @@ inline TrainingData load_training_data(const TrainingOptions& options, int side,
   TrainingData data;
   for (const std::string& text : options.data) add_dataset(data, options, text, side, pool, stop);
   if (!options.photos.empty()) add_photographs(data, options, side, pool, stop);
+  for (const HeldOut& held : data.held_out) {
+    std::set<std::string> files;
+    for (const std::int64_t row : held.test.pictures)
+      files.insert(file_identity(held.test.images->source(row).file));
+    for (std::size_t i = 0; i < data.sets.size(); ++i) {
+      const auto shared = std::count_if(files.begin(), files.end(),
+                                        [&](const std::string& file) { return data.trained_on[i].count(file) > 0; });
+      if (shared > 0)
+        data.notices.push_back(held.test.name + ": " + std::to_string(shared) + " of its " +
+                               std::to_string(files.size()) + " held-out pictures are among those of " +
+                               data.sets[i].name + " that are trained on; its validation is not of unseen pictures");
+    }
+  }
   return data;
 }
 

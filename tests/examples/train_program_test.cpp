@@ -246,6 +246,8 @@ TEST_CASE("the split of a label file is followed whatever its case, and said whe
     differ += "photos/p" + std::to_string(100 + i) + ".ppm," + std::to_string(i < 8 ? i : 9) + (i < 8 ? ",test\n" : ",train\n");
   spill(shop.dir / "differ.csv", differ);
   CHECK_THAT(said("differ"), ContainsSubstring("all pictures to train on have the same score"));
+  const std::string both = said("shouted", "--data csv:trained.csv --restart");
+  CHECK_THAT(both, ContainsSubstring("shouted: 6 of its 8 held-out pictures are among those of trained"));
   labels("validated", "train", "val", 4);
   const auto run = shop.train(tiny + "--steps 2 --out v.safetensors --data csv:validated.csv");
   CHECK(run.code == 2);
@@ -295,6 +297,15 @@ TEST_CASE("full disks, cut files and hang-ups end a run with a word and with its
   CHECK(slurp(shop.dir / "w.safetensors.checkpoint") == checkpoint);
   for (const auto& entry : fs::directory_iterator(shop.dir))
     CHECK(entry.path().filename().string().find(".tmp") == std::string::npos);
+
+  // 0.5 to 1 MB: the weights fit, the checkpoint, eight times their size, does not.
+  fs::remove(shop.dir / "w.safetensors");
+  const auto last = shop.command("ulimit -f 1000 && PMIX_MCA_gds=hash exec '" PROMPTIQA_TRAIN "' " + arguments +
+                                 "--steps 9 --resume");
+  INFO(last.err);
+  CHECK(last.code == 2);
+  CHECK_THAT(last.err, ContainsSubstring("w.safetensors has the weights of all 9 steps; w.safetensors.checkpoint is of step 4"));
+  CHECK(fs::exists(shop.dir / "w.safetensors"));
 
   CHECK(shop.train_until("l.jsonl", 30, SIGHUP, words_of(arguments + "--log l.jsonl --steps 100000 --resume")) ==
         128 + SIGHUP);
