@@ -49,7 +49,11 @@ void add_splits(Measured& measured, const EvaluateOptions& options) {
   measured.split = !options.split.empty() ? options.split : marked ? "test" : "random";
   if (measured.split == "test") {
     std::vector<std::string> notices;
-    measured.splits = {promptiqa::published_split(data, &notices)};
+    try {
+      measured.splits = {promptiqa::published_split(data, &notices)};
+    } catch (const promptiqa::DataError& error) {
+      throw promptiqa::DataError(std::string(error.what()) + "; --split random makes one");
+    }
     for (const std::string& notice : notices) note(options, notice);
   } else if (measured.split == "all") {
     Split everything;

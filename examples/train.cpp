@@ -204,7 +204,8 @@ int run(TrainingOptions& options, promptiqa::Communicator& ranks) {
         progress.print("validation at step " + std::to_string(trainer.steps_taken()) + ", " +
                        minutes_text(trainer.seconds()) + ": " + v.set + " " + v.label + ", " +
                        std::to_string(v.images) + " pictures: SROCC " + rounded_text(v.srocc, 4) +
-                       ", prompt inverted " + rounded_text(v.srocc_inverted, 4) + ", PLCC " + rounded_text(v.plcc, 4));
+                       ", prompt inverted " + rounded_text(v.srocc_inverted, 4) + ", PLCC " + rounded_text(v.plcc, 4) +
+                       (v.srocc - v.srocc_inverted < 0.2 ? "; the prompt is not followed yet" : ""));
       }
       try {
         write_page();
@@ -220,11 +221,13 @@ int run(TrainingOptions& options, promptiqa::Communicator& ranks) {
     end = promptiqa::run_training(trainer, run_options);
   } catch (const promptiqa::FileError& error) {
     std::string kept;
-    if (ranks.rank() == 0 && trainer.finished()) try {  // the weights are a tenth of a checkpoint, and what is wanted
+    if (ranks.rank() == 0 && trainer.steps_taken() > saved) {
+      try {  // they are a tenth of a checkpoint
         write_weights();
-        kept = "; " + options.out + " has the weights of all " + std::to_string(trainer.steps_taken()) + " steps";
-      } catch (const promptiqa::FileError&) {
+        kept = "; " + options.out + " has the weights of step " + std::to_string(trainer.steps_taken());
+      } catch (const promptiqa::FileError&) {  // the error that is thrown below says it
       }
+    }
     throw promptiqa::FileError(error.what() + kept + still_there());
   }
   progress.clear();

@@ -61,7 +61,7 @@ inline void check_precision(const std::string& device, const std::string& precis
   if (is_cuda(device) && precision == "int8")
     throw CLI::ValidationError("--precision int8", "is for --device cpu; CUDA devices have fp32, tf32 and bf16");
   if (!is_cuda(device) && precision == "tf32")
-    throw CLI::ValidationError("--precision tf32", "needs --device cuda; the CPU has fp32, bf16 and int8");
+    throw CLI::ValidationError("--precision tf32", "needs --device cuda");
 }
 
 /// The Context of a device and precision; threads 0: all cores. `notice` receives a sentence when the precision is not

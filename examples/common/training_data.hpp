@@ -101,12 +101,22 @@ inline promptiqa::Split choose_split(TrainingData& data, const TrainingOptions& 
   return split;
 }
 
+/// `name`, or "name (2)" and so on where a set is called that already.
+inline std::string free_name(const TrainingData& data, const std::string& name) {
+  std::string result = name;
+  for (int copy = 2;; ++copy) {
+    const bool taken = std::any_of(data.sets.begin(), data.sets.end(),
+                                   [&](const promptiqa::TrainingSet& set) { return set.name == result; });
+    if (!taken) return result;
+    result = name + " (" + std::to_string(copy) + ")";
+  }
+}
+
 inline void add_dataset(TrainingData& data, const TrainingOptions& options, const std::string& text, int side,
                         promptiqa::ThreadPool& pool, const std::function<bool()>& stop) {
   using namespace promptiqa;
-  const Dataset dataset = read_named_dataset(text);
-  for (const TrainingSet& other : data.sets)
-    if (other.name == dataset.name) throw DataError("--data " + text + ": two data sets are called " + dataset.name);
+  Dataset dataset = read_named_dataset(text);
+  dataset.name = free_name(data, dataset.name);
   for (const std::string& notice : dataset.notices) data.notices.push_back(notice);
   const std::string stem = options.cache + "/" + dataset.name + "-" + std::to_string(side);
   const std::vector<std::string> files = image_files(dataset);
@@ -146,7 +156,8 @@ inline void add_photographs(TrainingData& data, const TrainingOptions& options, 
   SynthesisOptions synthesis;
   synthesis.versions = static_cast<int>(options.versions);
   synthesis.side = side;
-  const std::string cache = options.cache + "/photographs-" + std::to_string(side) + ".cache";
+  const std::string name = free_name(data, "photographs");
+  const std::string cache = options.cache + "/" + name + "-" + std::to_string(side) + ".cache";
   TrainingSet all;
   {
     PreparationProgress progress(std::to_string(photographs.size()) + " photographs in " +
@@ -155,7 +166,7 @@ inline void add_photographs(TrainingData& data, const TrainingOptions& options, 
                                  photographs.size(), options, stop);
     all = synthesise(photographs, cache, synthesis, pool, [&](std::int64_t done, std::int64_t) { progress(done); });
   }
-  all.name = "photographs";
+  all.name = name;
   // By the photograph: versions of one must not lie on both sides.
   RandomStream random{options.trainer.seed ^ 0x510E527FADE682D1ull, 0};
   const auto count = static_cast<std::int64_t>(photographs.size());
@@ -168,22 +179,23 @@ inline void add_photographs(TrainingData& data, const TrainingOptions& options, 
     (held[static_cast<std::size_t>(all.photo[i])] ? test : train).push_back(static_cast<std::int64_t>(i));
   data.sets.push_back(subset(all, train));
   data.sets.back().skipped = all.skipped;
+  data.sets.back().asked = count;
   data.trained_on.emplace_back();
   for (std::size_t i = 0; i < photographs.size(); ++i)
     if (!held[i]) data.trained_on.back().insert(file_identity(photographs[i]));
   if (test.empty()) {
-    data.notices.push_back("photographs: there is one only; none is held out, nothing will be validated");
+    data.notices.push_back(name + ": there is one only; none is held out, nothing will be validated");
     return;
   }
   data.held_out.push_back({data.sets.back(), subset(all, test), "ssim"});
-  const std::string file = options.cache + "/photographs-held-out.txt";
+  const std::string file = options.cache + "/" + name + "-held-out.txt";
   std::string list;
   for (std::size_t i = 0; i < photographs.size(); ++i)
     if (held[i]) list += photographs[i] + "\n";
   AtomicFile out(file);
   out.write(list.data(), list.size());
   out.commit();
-  data.notices.push_back("photographs: held out: " +
+  data.notices.push_back(name + ": held out: " +
                          std::to_string(std::count(held.begin(), held.end(), true)) + " of " +
                          std::to_string(photographs.size()) + ", listed in " + file);
 }

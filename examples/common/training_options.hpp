@@ -41,7 +41,7 @@ inline int parse_training_options(int argc, char** argv, TrainingOptions& option
     if (std::string(argv[i]) == "--paper") options.trainer = TrainerOptions::paper();
   TrainerOptions& trainer = options.trainer;
   std::string optimizer = trainer.optimizer.kind == promptiqa::OptimizerKind::adam ? "adam" : "adamw",
-              scaling = "released";
+              scaling = trainer.sampler.augmentation.scaling == promptiqa::ScalingForm::paper ? "paper" : "released";
   bool paper = false;
 
   CLI::App app(
@@ -144,7 +144,7 @@ inline int parse_training_options(int argc, char** argv, TrainingOptions& option
   app.add_flag("--paper", paper,
                "Begin with the paper's settings: Adam, 1e-5, coupled\ndecay, one group of 11 with one requirement, "
                "flips 0.1,\n"
-               "no auxiliary head, no clipping")
+               "its scaling, no auxiliary head, no clipping, no averaging")
       ->group("Optimisation");
   app.add_option("--optimizer", optimizer, "adamw, or adam with coupled weight decay. Default: adamw")
       ->type_name("NAME")

@@ -192,10 +192,11 @@ TEST_CASE("pictures that cannot be read are left out and named, up to one in a h
   CHECK_THROWS_WITH(
       GroupSampler({with("b", {3, 77, 150})}, plain_options(9), 1),
       ContainsSubstring("3 of 200 pictures cannot be read, more than 1%") && ContainsSubstring("picture150"));
-  // Versions of one photograph stand and fall together: one of 11 photographs, not of 121 pictures.
+  // Of what the set is a part of: of twelve photographs here, not of 122 versions of them.
   TrainingSet versions = synthetic_set(shop.file("c"), 121);
   versions.images = make_pictures(shop.file("c2"), 122, 32, {121});
   versions.skipped = {121};
+  versions.asked = 12;
   CHECK_THROWS_WITH(GroupSampler({versions}, plain_options(5), 1), ContainsSubstring("1 of 12 pictures cannot be read"));
 }
 

@@ -35,6 +35,7 @@ struct TrainingSet {
   std::vector<LabelColumn> labels;              // each values.size() == pictures.size()
   std::vector<std::int32_t> photo, distortion;  // group keys per picture, or empty; distortion -1 = pristine
   std::vector<std::int64_t> skipped;            // rows whose picture cannot be read; images->error(row) says why
+  std::int64_t asked = 0;  // pictures of the whole that this is a part of, for the share of broken ones; 0: this alone
 };
 
 /// The rows of `dataset` as a training set: column "score" (normalised), then "brightness", "contrast",

@@ -59,6 +59,7 @@ PROMPTIQA_INLINE TrainingSet make_training_set(const Dataset& dataset, std::span
 
   TrainingSet set;
   set.name = dataset.name;
+  set.asked = items;
   for (std::int64_t row : rows) {
     if (row < 0 || row >= items)
       throw DataError(dataset.name + ": row " + std::to_string(row) + " is not in the data set (" +

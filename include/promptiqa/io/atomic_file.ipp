@@ -9,6 +9,8 @@
 #include <cstdio>
 #include <cstdlib>
 #include <ctime>
+#include <utility>
+#include <vector>
 
 #include <promptiqa/io/atomic_file.hpp>
 #include <promptiqa/io/mapped_file.ipp>
@@ -52,7 +54,7 @@ inline std::string path_of_descriptor(int fd) { return "/proc/self/fd/" + std::t
 /// A new file without a name in `folder`, or -1 where the system has no such thing or could not name it later.
 inline int open_nameless(const std::string& folder) {
 #if defined(O_TMPFILE)
-  const int fd = ::open(folder.c_str(), O_WRONLY | O_TMPFILE | O_CLOEXEC, 0666);
+  const int fd = ::open(folder.c_str(), O_RDWR | O_TMPFILE | O_CLOEXEC, 0666);
   if (fd >= 0 && ::access(path_of_descriptor(fd).c_str(), F_OK) == 0) return fd;
   if (fd >= 0) ::close(fd);
 #endif
@@ -96,16 +98,20 @@ PROMPTIQA_INLINE AtomicFile::AtomicFile(const std::string& path) : path_(path), 
   }
 
   fd_ = detail::open_nameless(detail::folder_of(target_));
-  if (fd_ < 0 && !take_temporary_name([&](const char* name) {
-        fd_ = ::open(name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-        return fd_ >= 0;
-      }))
-    detail::throw_file_error(path, "create a temporary file beside it", errno);
+  if (fd_ < 0) open_named_file();
   if (mode != 0 && ::fchmod(fd_, mode) != 0) {
     const int error = errno;
     discard();
     detail::throw_file_error(path, "set the permissions", error);
   }
+}
+
+PROMPTIQA_INLINE void AtomicFile::open_named_file() {
+  if (!take_temporary_name([&](const char* name) {
+        fd_ = ::open(name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+        return fd_ >= 0;
+      }))
+    detail::throw_file_error(path_, "create a temporary file beside it", errno);
 }
 
 PROMPTIQA_INLINE AtomicFile::~AtomicFile() { discard(); }
@@ -130,7 +136,7 @@ PROMPTIQA_INLINE void AtomicFile::commit() {
   if (temporary_.empty() && !take_temporary_name([&](const char* name) {
         return ::linkat(AT_FDCWD, detail::path_of_descriptor(fd_).c_str(), AT_FDCWD, name, AT_SYMLINK_FOLLOW) == 0;
       }))
-    detail::throw_file_error(path_, "name the new file", errno);
+    copy_to_named_file();
   if (::rename(temporary_.c_str(), target_.c_str()) != 0) detail::throw_file_error(path_, "rename into place", errno);
   temporary_.clear();
   ::close(fd_);  // everything was flushed, there is nothing left that could fail
@@ -138,6 +144,25 @@ PROMPTIQA_INLINE void AtomicFile::commit() {
   // Best effort: not every file system can flush a folder, and the file itself is already safe.
   const detail::Descriptor folder(::open(detail::folder_of(target_).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (folder.get() >= 0) (void)::fsync(folder.get());
+}
+
+/// For systems that give a nameless file but let nobody name it.
+PROMPTIQA_INLINE void AtomicFile::copy_to_named_file() {
+  const detail::Descriptor nameless(std::exchange(fd_, -1));
+  struct stat status {};
+  if (::fstat(nameless.get(), &status) != 0) detail::throw_file_error(path_, "read back", errno);
+  open_named_file();
+  if (::fchmod(fd_, status.st_mode & 07777) != 0) detail::throw_file_error(path_, "set the permissions", errno);
+  std::vector<char> part(std::size_t{1} << 20);
+  for (off_t at = 0;;) {
+    const ssize_t got = ::pread(nameless.get(), part.data(), part.size(), at);
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) detail::throw_file_error(path_, "read back", errno);
+    if (got == 0) break;
+    write(part.data(), static_cast<std::size_t>(got));
+    at += got;
+  }
+  if (::fsync(fd_) != 0) detail::throw_file_error(path_, "flush", errno);
 }
 
 PROMPTIQA_INLINE void AtomicFile::discard() noexcept {

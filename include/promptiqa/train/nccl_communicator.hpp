@@ -26,6 +26,7 @@ class NcclCommunicator final : public Communicator {
   int rank() const override { return host_.rank(); }
   int size() const override { return host_.size(); }
   int local_rank() const override { return host_.local_rank(); }
+  const char* way_of_summing() const override { return "by NCCL"; }
   void sum(std::span<float> values) override { host_.sum(values); }
   void sum(std::span<double> values) override { host_.sum(values); }
 
@@ -34,7 +35,6 @@ class NcclCommunicator final : public Communicator {
   /// of the constructor's device. Throws CudaError when ctx or a tensor is of another device, or a call fails;
   /// TrainingError when another rank is gone or does not come in time. The tensors' contents are lost then, and so is
   /// the connection: later sums throw.
-  const char* way_of_summing() const override { return "by NCCL"; }
   void sum_tensors(Context& ctx, std::span<Tensor<float>> tensors) override;
 
  private:

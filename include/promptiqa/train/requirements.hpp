@@ -23,8 +23,12 @@ struct RequirementAugmentation {
   double flip_probability = 0.1;   // random flipping, s -> alpha - s
   double alpha = 1;
 
-  /// Paper section 4.1.
-  static RequirementAugmentation paper() { return {}; }
+  /// Paper section 4.1, with its form of the scaling.
+  static RequirementAugmentation paper() {
+    RequirementAugmentation a;
+    a.scaling = ScalingForm::paper;
+    return a;
+  }
   /// What our weights are trained with.
   static RequirementAugmentation recipe() {
     RequirementAugmentation a;

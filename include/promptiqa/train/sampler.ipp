@@ -7,7 +7,6 @@
 #include <cmath>
 #include <limits>
 #include <map>
-#include <set>
 #include <utility>
 
 #include <promptiqa/train/sampler.hpp>
@@ -48,10 +47,7 @@ PROMPTIQA_INLINE GroupSampler::GroupSampler(std::vector<TrainingSet> sets, const
     if ((!set.photo.empty() && set.photo.size() != count) ||
         (!set.distortion.empty() && set.distortion.size() != count))
       throw TrainingError(set.name + ": there must be one group key per picture");
-    // Photographs, where a set is made of versions of them: a broken one is skipped once, not version by version.
-    const auto asked_of_set =
-        set.photo.empty() ? count : std::set<std::int32_t>(set.photo.begin(), set.photo.end()).size();
-    asked += static_cast<std::int64_t>(asked_of_set + set.skipped.size());
+    asked += set.asked > 0 ? set.asked : static_cast<std::int64_t>(count + set.skipped.size());
     for (std::int64_t row : set.skipped)
       skipped_.push_back(set.images->source(row).file + ": " + set.images->error(row));
 

@@ -23,10 +23,12 @@ PROMPTIQA_INLINE TrainerOptions TrainerOptions::paper() {
   TrainerOptions options;
   options.groups = 1;
   options.sampler.requirements = 1;
+  options.sampler.augmentation = RequirementAugmentation::paper();
   options.optimizer = OptimizerOptions::paper();
   options.schedule = {1e-5, 0, 0.0};
   options.clip_norm = 0;
   options.auxiliary_weight = 0;
+  options.average_decay = 0;  // the last weights themselves
   return options;
 }
 
