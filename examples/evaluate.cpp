@@ -83,8 +83,8 @@ std::vector<Measured> read_data(const EvaluateOptions& options) {
     Dataset& data = measured.data;
     for (const std::string& notice : data.notices) note(options, notice);
     if (data.short_side > 0)
-      note(options, source.text + ": pictures are first resized to a shorter side of " + std::to_string(data.short_side) +
-                        " pixels, as the paper does");
+      note(options, source.text + ": pictures are first resized to a shorter side of " +
+                        std::to_string(data.short_side) + " pixels, as the paper does");
     const std::string name = data.name;
     for (int copy = 2; !names.insert(data.name).second; ++copy) data.name = name + " (" + std::to_string(copy) + ")";
     add_splits(measured, options);

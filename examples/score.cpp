@@ -128,13 +128,15 @@ struct Scored {
   std::vector<float> features;  // of the images without error, when wanted
 };
 
-// Weights can be finite and their features not (overflow): such an image is an error row, and its features are taken out.
+// Weights can be finite and their features not (overflow): such an image is an error row, and its features are taken
+// out.
 void mark_not_finite(std::vector<float>& features, std::size_t width, std::vector<Result>& results, std::size_t first) {
   std::vector<float> kept;
   std::size_t k = 0;
   for (std::size_t i = first; i < results.size(); ++i) {
     if (!results[i].error.empty()) continue;
-    const auto begin = features.begin() + static_cast<std::ptrdiff_t>(width * k++), end = begin + static_cast<std::ptrdiff_t>(width);
+    const auto begin = features.begin() + static_cast<std::ptrdiff_t>(width * k++),
+               end = begin + static_cast<std::ptrdiff_t>(width);
     if (std::all_of(begin, end, [](float x) { return std::isfinite(x); }))
       kept.insert(kept.end(), begin, end);
     else

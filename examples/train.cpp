@@ -145,8 +145,7 @@ int run(TrainingOptions& options, promptiqa::Communicator& ranks) {
   if (options.resume) {
     const std::vector<std::string> changed = trainer.load_checkpoint(options.checkpoint);
     note(options, options.checkpoint + ": continuing after step " + std::to_string(trainer.steps_taken()));
-    for (const std::string& text : changed)
-      note(options, "not quite the steps that the run would have taken: " + text);
+    for (const std::string& text : changed) note(options, "not quite the steps that the run would have taken: " + text);
   }
   TrainingLog log(options.log, options.resume ? trainer.steps_taken() : -1);
   TrainingProgress progress(!options.quiet);
@@ -245,8 +244,7 @@ int run(TrainingOptions& options, promptiqa::Communicator& ranks) {
                    signal == SIGINT   ? "Ctrl-C (SIGINT)"
                    : signal == SIGHUP ? "SIGHUP"
                                       : "SIGTERM",
-                   static_cast<long long>(trainer.steps_taken()),
-                   options.checkpoint.c_str());
+                   static_cast<long long>(trainer.steps_taken()), options.checkpoint.c_str());
     return 128 + signal;
   }
   if (page_is_old) write_page();
@@ -270,7 +268,8 @@ int main(int argc, char** argv) {
   bool stopped_early = false;
   const int code = exit_code_of("train", failed, [&] {
     if (const int parsed = parse_training_options(argc, argv, options); parsed >= 0) return parsed;
-    on_stop_signals([](int signal) { interrupted = signal; });  // ends the run after the current step, with a checkpoint
+    on_stop_signals(
+        [](int signal) { interrupted = signal; });  // ends the run after the current step, with a checkpoint
     try {
       return run(options, ranks);
     } catch (const StoppedEarly&) {

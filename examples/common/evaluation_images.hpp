@@ -71,8 +71,8 @@ class PictureStore {
   PictureStore(promptiqa::Context& ctx, const AnyModel& model, FeatureCache& cache, Options options)
       : ctx_(ctx), model_(model), cache_(cache), options_(options) {}
 
-  /// Makes what is wanted of these pictures known; those that fail get an error. Features made by way of a short side are
-  /// not kept for the next run. Throws Interrupted.
+  /// Makes what is wanted of these pictures known; those that fail get an error. Features made by way of a short side
+  /// are not kept for the next run. Throws Interrupted.
   void load(const std::vector<PictureId>& pictures, const Wanted& wanted) {
     std::vector<ImageFile> missing;
     std::vector<FileStamp> stamps;

@@ -220,7 +220,8 @@ class Evaluation {
       for (std::size_t i : draw_pairs(labels, value_of(sampling_names, sampling), size, plan_.seed, draw))
         rows.push_back(part.train[i]);
       load(part, rows, {.features = true});
-      if (std::none_of(rows.begin(), rows.end(), [&](std::size_t row) { return store_.failed(picture_id(part, row)); })) {
+      if (std::none_of(rows.begin(), rows.end(),
+                       [&](std::size_t row) { return store_.failed(picture_id(part, row)); })) {
         PromptData prompt = empty_prompt();
         for (std::size_t row : rows) {
           const std::vector<float>& features = store_.at(picture_id(part, row)).features;
@@ -282,7 +283,8 @@ class Evaluation {
     add(setting, draw);
     if (on_score_)
       for (std::size_t i = 0; i < predicted.size(); ++i)
-        on_score_(setting, draw, {picture_id(part, part.test[i]).file, requirement.test[i], predicted[i], part.nearest[i]});
+        on_score_(setting, draw,
+                  {picture_id(part, part.test[i]).file, requirement.test[i], predicted[i], part.nearest[i]});
     if (!plan_.near_duplicates) return;
 
     std::vector<double> distinct_predicted, distinct_labels;

@@ -24,7 +24,8 @@ inline std::string rounded_text(double value, int decimals) {
   return std::string(buffer, end.ptr);
 }
 
-/// The float that the whole text spells (also "nan" and "inf"), or nothing, also when no float is near it (1e400, 1e-400).
+/// The float that the whole text spells (also "nan" and "inf"), or nothing, also when no float is near it (1e400,
+/// 1e-400).
 inline std::optional<float> parse_float(const std::string& text) {
   const char* first = text.c_str();
   const char* last = first + text.size();

@@ -34,7 +34,7 @@ struct TrainingData {
   std::vector<HeldOut> held_out;
   std::vector<std::string> notices;
   std::vector<std::set<std::string>> trained_on;  // the files that each of `sets` was made of
-  std::vector<std::string> unreadable;  // held-out pictures; those of `sets` are known to the sampler
+  std::vector<std::string> unreadable;            // held-out pictures; those of `sets` are known to the sampler
 };
 
 /// The same text for one file by whatever path.
@@ -60,8 +60,7 @@ class PreparationProgress {
     if (!options.quiet) std::fprintf(stderr, "train: %s\n", what.c_str());
   }
   void operator()(std::int64_t done) {
-    if (stop_())
-      throw StoppedEarly("stopped by a signal while pictures were prepared; nothing was trained");
+    if (stop_()) throw StoppedEarly("stopped by a signal while pictures were prepared; nothing was trained");
     bar_.update(static_cast<std::size_t>(done));
   }
 
@@ -145,7 +144,8 @@ inline void add_dataset(TrainingData& data, const TrainingOptions& options, cons
   const std::vector<float>& scores = data.sets.back().labels[0].values;
   const auto [low, high] = std::minmax_element(scores.begin(), scores.end());
   if (!(*low < *high))
-    data.notices.push_back(dataset.name + ": all pictures to train on have the same score; nothing can be learned from it");
+    data.notices.push_back(dataset.name +
+                           ": all pictures to train on have the same score; nothing can be learned from it");
 }
 
 /// Distorted versions of the photographs; a tenth of the photographs, at least one, is held out.
@@ -195,8 +195,7 @@ inline void add_photographs(TrainingData& data, const TrainingOptions& options, 
   AtomicFile out(file);
   out.write(list.data(), list.size());
   out.commit();
-  data.notices.push_back(name + ": held out: " +
-                         std::to_string(std::count(held.begin(), held.end(), true)) + " of " +
+  data.notices.push_back(name + ": held out: " + std::to_string(std::count(held.begin(), held.end(), true)) + " of " +
                          std::to_string(photographs.size()) + ", listed in " + file);
 }
 
@@ -210,8 +209,7 @@ inline TrainingData load_training_data(const TrainingOptions& options, int side,
   if (!options.photos.empty()) add_photographs(data, options, side, pool, stop);
   for (const HeldOut& held : data.held_out) {
     std::set<std::string> files;
-    for (const std::int64_t row : held.test.pictures)
-      files.insert(file_identity(held.test.images->source(row).file));
+    for (const std::int64_t row : held.test.pictures) files.insert(file_identity(held.test.images->source(row).file));
     for (std::size_t i = 0; i < data.sets.size(); ++i) {
       const auto shared = std::count_if(files.begin(), files.end(),
                                         [&](const std::string& file) { return data.trained_on[i].count(file) > 0; });

@@ -94,7 +94,8 @@ inline int parse_training_options(int argc, char** argv, TrainingOptions& option
       ->check(CLI::NonNegativeNumber)
       ->group("Output");
   auto* resume =
-      app.add_flag("--resume", options.resume, "Continue the run of the checkpoint; give the same other\noptions again. Only its length may change")
+      app.add_flag("--resume", options.resume,
+                   "Continue the run of the checkpoint; give the same other\noptions again. Only its length may change")
           ->group("Output");
   app.add_flag("--restart", options.restart, "Begin anew although a checkpoint exists")
       ->excludes(resume)
@@ -116,7 +117,8 @@ inline int parse_training_options(int argc, char** argv, TrainingOptions& option
                  "Held-out pictures used, two at least; 0 = all.\nDefault: 600")
       ->type_name("N")
       ->check([](const std::string& text) {
-        return parse_float(text) == 1.0f ? std::string("must be 0 or at least 2: one picture has no correlation") : std::string();
+        return parse_float(text) == 1.0f ? std::string("must be 0 or at least 2: one picture has no correlation")
+                                         : std::string();
       })
       ->check(CLI::NonNegativeNumber)
       ->group("Output");
@@ -131,7 +133,10 @@ inline int parse_training_options(int argc, char** argv, TrainingOptions& option
 
   auto* length = app.add_option_group("Length", "One of");
   length->add_option("--steps", trainer.steps, "Steps")->type_name("N")->check(CLI::PositiveNumber);
-  length->add_option("--minutes", trainer.minutes, "Minutes of training")->type_name("N")->check(not_nan)->check(CLI::PositiveNumber);
+  length->add_option("--minutes", trainer.minutes, "Minutes of training")
+      ->type_name("N")
+      ->check(not_nan)
+      ->check(CLI::PositiveNumber);
   length->add_option("--epochs", options.epochs, "Times every picture is seen, on average")
       ->type_name("N")
       ->check(not_nan)
@@ -151,7 +156,9 @@ inline int parse_training_options(int argc, char** argv, TrainingOptions& option
       ->check(CLI::IsMember({"adam", "adamw"}))
       ->group("Optimisation");
   number("--lr", trainer.schedule.rate, "Learning rate. Default: 2.5e-4", "Optimisation");
-  number("--warmup", trainer.schedule.warmup_steps, "Steps of linear warm-up; in a run of less than ten times\nas many, a tenth of it. Default: 400", "Optimisation");
+  number("--warmup", trainer.schedule.warmup_steps,
+         "Steps of linear warm-up; in a run of less than ten times\nas many, a tenth of it. Default: 400",
+         "Optimisation");
   number("--lr-floor", trainer.schedule.floor, "Share of the rate left at the end of the cosine.\nDefault: 0.005",
          "Optimisation");
   number("--weight-decay", trainer.optimizer.weight_decay, "Weight decay. Default: 0.03", "Optimisation");
@@ -194,9 +201,10 @@ inline int parse_training_options(int argc, char** argv, TrainingOptions& option
   number("--seed", trainer.seed, "Of weights and everything random. Default: 0", "Machine");
   add_device_option(app, options.device, "Machine");
   add_threads_option(app, options.threads, "Machine");
-  app.add_option("--precision", options.precision,
-                 "fp32; bf16: matrix products of bfloat16 operands (on a\nGPU attention and convolutions are tf32); tf32, "
-                 "on a\nGPU: products of operands with 10 fraction bits.\nDefault: fp32")
+  app.add_option(
+         "--precision", options.precision,
+         "fp32; bf16: matrix products of bfloat16 operands (on a\nGPU attention and convolutions are tf32); tf32, "
+         "on a\nGPU: products of operands with 10 fraction bits.\nDefault: fp32")
       ->type_name("P")
       ->check(CLI::IsMember({"fp32", "tf32", "bf16"}))
       ->group("Machine");
@@ -208,7 +216,8 @@ inline int parse_training_options(int argc, char** argv, TrainingOptions& option
       "w.safetensors\n"
       "\n"
       "Ctrl-C writes a checkpoint first; the same command with --resume continues exactly where it ended.\n"
-      "Exit code: 0 trained, 2 wrong usage or an error, 129, 130 or 143 stopped by a signal (with a checkpoint, unless\n"
+      "Exit code: 0 trained, 2 wrong usage or an error, 129, 130 or 143 stopped by a signal (with a checkpoint, "
+      "unless\n"
       "that was before the first step).");
   try {
     app.parse(argc, argv);

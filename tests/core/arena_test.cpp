@@ -175,8 +175,14 @@ TEST_CASE("a run that departs from its record is served and recorded anew") {
     arena.end(*pool);
     return wrong;
   };
-  for (const std::vector<std::size_t>& sizes :
-       {std::vector<std::size_t>{64, 128}, {64, 128}, {64, 4096, 64}, {64, 4096, 64}, {64, 4096, 64}, {64}, {64}, {64, 128}}) {
+  for (const std::vector<std::size_t>& sizes : {std::vector<std::size_t>{64, 128},
+                                                {64, 128},
+                                                {64, 4096, 64},
+                                                {64, 4096, 64},
+                                                {64, 4096, 64},
+                                                {64},
+                                                {64},
+                                                {64, 128}}) {
     CHECK(run(sizes) == 0);
   }
   const std::size_t slab = arena.slab_bytes();

@@ -221,7 +221,8 @@ TEST_CASE("the tape can be cleared and used again", "[core][tape]") {
 
 TEST_CASE("a recomputed stretch gives the gradients of a recorded one", "[core][tape]") {
   Context ctx = Context::cpu(1);
-  const Td x = ctx.from<double>({3}, {3, 5, -7}), w = ctx.from<double>({3}, {0.5, 2, 4}), unused = ctx.full<double>({3}, 9);
+  const Td x = ctx.from<double>({3}, {3, 5, -7}), w = ctx.from<double>({3}, {0.5, 2, 4}),
+           unused = ctx.full<double>({3}, 9);
   struct Result {
     std::vector<double> y, dx, dw;
     std::size_t nodes;

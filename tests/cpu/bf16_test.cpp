@@ -75,7 +75,8 @@ TEST_CASE("bf16 keeps NaN in its row, whatever its payload") {
     std::memcpy(a.mutable_data() + 7 * 37 + 36, &bits, sizeof(bits));
     const Tensor<float> c = matmul(ctx, a, b, false, false, 1.0);
     for (std::int64_t i = 0; i < c.numel(); ++i)
-      if (std::isnan(c.values()[static_cast<std::size_t>(i)]) != (i / 40 == 7)) FAIL("bits " << bits << ", element " << i);
+      if (std::isnan(c.values()[static_cast<std::size_t>(i)]) != (i / 40 == 7))
+        FAIL("bits " << bits << ", element " << i);
   }
 }
 
@@ -126,7 +127,8 @@ TEST_CASE("bf16 panels hold zeros where there is no lane and no k") {
   for (const bool lanes_are_rows : {false, true})
     for (const std::int64_t k : {1, 2, 31, 33})
       for (const std::int64_t lanes : {1, 13, 14}) {
-        const std::vector<float> source(static_cast<std::size_t>(k * lanes), 1.0f);  // exact: a read behind it is caught
+        const std::vector<float> source(static_cast<std::size_t>(k * lanes),
+                                        1.0f);  // exact: a read behind it is caught
         std::vector<cpu::Bfloat16Pair> packed(static_cast<std::size_t>((k + 1) / 2 * panel), {0xFFFFFFFFu});
         cpu::pack_panel<float, cpu::Avx512Bf16, panel>(
             packed.data(), {source.data(), lanes_are_rows ? 1 : lanes, lanes_are_rows ? k : 1}, k, lanes);
@@ -148,8 +150,8 @@ struct AttentionCase {
   float scale;
 };
 
-/// The largest error of attention_bf16 in units of its bound. q, k and v are exact in bfloat16, so what is rounded are the
-/// probabilities, each by at most 2^-8 of itself: o is off by 2^-8 sum p |v|, and by what float sums add.
+/// The largest error of attention_bf16 in units of its bound. q, k and v are exact in bfloat16, so what is rounded are
+/// the probabilities, each by at most 2^-8 of itself: o is off by 2^-8 sum p |v|, and by what float sums add.
 double attention_error(const AttentionCase& t, int threads, std::vector<float>& o) {
   std::mt19937_64 random(static_cast<std::uint64_t>(t.queries * 1000 + t.keys));
   std::uniform_int_distribution<int> sixteenths(-32, 32);
@@ -195,7 +197,8 @@ double attention_error(const AttentionCase& t, int threads, std::vector<float>& 
           largest = std::max(largest, s * t.scale);
         }
         for (double& x : p) sum += x = std::exp(x - largest);
-        meet(std::abs(log_sum_exp[static_cast<std::size_t>((b * t.heads + h) * t.queries + i)] - largest - std::log(sum)),
+        meet(std::abs(log_sum_exp[static_cast<std::size_t>((b * t.heads + h) * t.queries + i)] - largest -
+                      std::log(sum)),
              1e-5 * (1 + std::abs(largest)));
         for (std::int64_t d = 0; d < t.dim; ++d) {
           double value = 0, size = 0;
@@ -205,7 +208,8 @@ double attention_error(const AttentionCase& t, int threads, std::vector<float>& 
             value += x;
             size += std::abs(x);
           }
-          meet(std::abs(args.o[b * args.o_batch + h * args.o_head + i * args.o_row + d] - value), size * 0x1.04p-8 + 1e-6);
+          meet(std::abs(args.o[b * args.o_batch + h * args.o_head + i * args.o_row + d] - value),
+               size * 0x1.04p-8 + 1e-6);
         }
       }
   return worst;

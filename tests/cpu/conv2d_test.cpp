@@ -251,7 +251,8 @@ TEST_CASE("a packed convolution folds a scale in, adds a residual and cuts below
       const std::size_t bytes = body.packed_bytes(g.out_channels, g.in_channels, g.kernel_h, g.kernel_w);
       const StorageRef packed = memory->allocate(bytes + 64);
       std::memset(packed->data, 0x5A, bytes + 64);
-      body.pack(ctx, {g.out_channels, g.in_channels, g.kernel_h, g.kernel_w, p.weight.data(), scale.data(), packed->data});
+      body.pack(ctx,
+                {g.out_channels, g.in_channels, g.kernel_h, g.kernel_w, p.weight.data(), scale.data(), packed->data});
       for (std::size_t i = 0; i < 64; ++i) REQUIRE(static_cast<unsigned char*>(packed->data)[bytes + i] == 0x5A);
 
       Problem<float> seen = p;  // the operands as the product sees them

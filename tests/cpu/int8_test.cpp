@@ -242,7 +242,8 @@ TEST_CASE("int8 sums reach neither end of 32 bits at the largest k") {
   const auto packed = PackedMatrix<float>::pack(ctx, weight, true);
   LinearEpilogue<float> epilogue;
   epilogue.packed = &packed;
-  const Tensor<float> y = linear(ctx, ctx.from<float>(Shape{2, k}, std::span<const float>(a)), weight, Tensor<float>(), epilogue);
+  const Tensor<float> y =
+      linear(ctx, ctx.from<float>(Shape{2, k}, std::span<const float>(a)), weight, Tensor<float>(), epilogue);
   const double one = static_cast<double>(k);
   CHECK(near(y.values(), {one, -one, -one, one}));
 }

@@ -50,5 +50,6 @@ TEST_CASE("floats survive the way through text", "[csv]") {
     CHECK(parse_float(exact_text(value)) == value);
   CHECK(parse_float("+0.5") == 0.5f);
   CHECK(rounded_text(0.75, 1).size() == 3);
-  for (const char* bad : {"", "+", "0,5", "0.5x", " 1", "+-1", "one", "1e400", "1e-400"}) CHECK_FALSE(parse_float(bad).has_value());
+  for (const char* bad : {"", "+", "0,5", "0.5x", " 1", "+-1", "one", "1e400", "1e-400"})
+    CHECK_FALSE(parse_float(bad).has_value());
 }

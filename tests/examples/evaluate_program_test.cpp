@@ -482,7 +482,8 @@ TEST_CASE("two data sets may share files, one by way of a shorter side", "[evalu
   fs::create_directories(shop.dir / "spaq/Annotations");
   std::string scores = "image,score\n", labels = "Image name,MOS\n";
   for (int i = 0; i < 6; ++i) {
-    const std::string file = std::to_string(i) + ".ppm", mos = "," + std::to_string(20 * i) + "\n";  // 0 .. 100, SPAQ's scale
+    const std::string file = std::to_string(i) + ".ppm",
+                      mos = "," + std::to_string(20 * i) + "\n";  // 0 .. 100, SPAQ's scale
     shop.picture("spaq/TestImage/" + file, i);
     labels += file + mos;
     scores += "TestImage/" + file + mos;

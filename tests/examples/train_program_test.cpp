@@ -243,7 +243,8 @@ TEST_CASE("the split of a label file is followed whatever its case, and said whe
   CHECK_THAT(said("flat"), ContainsSubstring("all pictures to train on have the same score"));
   std::string differ = "image,score,split\n";  // the test pictures' scores do, which is of no use
   for (int i = 0; i < 40; ++i)
-    differ += "photos/p" + std::to_string(100 + i) + ".ppm," + std::to_string(i < 8 ? i : 9) + (i < 8 ? ",test\n" : ",train\n");
+    differ += "photos/p" + std::to_string(100 + i) + ".ppm," + std::to_string(i < 8 ? i : 9) +
+              (i < 8 ? ",test\n" : ",train\n");
   spill(shop.dir / "differ.csv", differ);
   CHECK_THAT(said("differ"), ContainsSubstring("all pictures to train on have the same score"));
   const std::string both = said("shouted", "--data csv:trained.csv --restart");
@@ -304,7 +305,8 @@ TEST_CASE("full disks, cut files and hang-ups end a run with a word and with its
                                  "--steps 9 --resume");
   INFO(last.err);
   CHECK(last.code == 2);
-  CHECK_THAT(last.err, ContainsSubstring("w.safetensors has the weights of step 9; w.safetensors.checkpoint is of step 4"));
+  CHECK_THAT(last.err,
+             ContainsSubstring("w.safetensors has the weights of step 9; w.safetensors.checkpoint is of step 4"));
   CHECK(fs::exists(shop.dir / "w.safetensors"));
 
   CHECK(shop.train_until("l.jsonl", 30, SIGHUP, words_of(arguments + "--log l.jsonl --steps 100000 --resume")) ==

@@ -197,7 +197,8 @@ TEST_CASE("pictures that cannot be read are left out and named, up to one in a h
   versions.images = make_pictures(shop.file("c2"), 122, 32, {121});
   versions.skipped = {121};
   versions.asked = 12;
-  CHECK_THROWS_WITH(GroupSampler({versions}, plain_options(5), 1), ContainsSubstring("1 of 12 pictures cannot be read"));
+  CHECK_THROWS_WITH(GroupSampler({versions}, plain_options(5), 1),
+                    ContainsSubstring("1 of 12 pictures cannot be read"));
 }
 
 TEST_CASE("labels that are not known are not asked for", "[train]") {

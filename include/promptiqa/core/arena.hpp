@@ -25,9 +25,8 @@ struct ArenaKey {
 /// The memory plans of one Context and the slab they share. A first run of a key is served by the pool and recorded;
 /// tensors that live at the same time are then laid out beside each other, all others in the same place, and from the
 /// second run on nothing is allocated. What outlives its run comes from the pool each time. A run that departs from the
-/// record (another size, a tensor kept longer) is served by the pool from there on and recorded anew the next time; one that
-/// ends early is not.
-/// Not for several threads at once; a copy starts empty, because it serves another Context.
+/// record (another size, a tensor kept longer) is served by the pool from there on and recorded anew the next time; one
+/// that ends early is not. Not for several threads at once; a copy starts empty, because it serves another Context.
 class Arena {
  public:
   Arena() = default;

@@ -23,8 +23,8 @@ class Tape;
 /// Which CPU bodies a Context uses. `automatic` is the best this processor runs; `eigen` is the readable
 /// reference whose matrix products are Eigen's. Results differ by rounding only. `avx512_bf16` is never chosen by
 /// itself: its float matrix products round their operands to bfloat16, nearly twice as fast; sums stay float, and
-/// denormals count as 0. `avx512_int8` goes on from there: weights that are packed are 8-bit integers with a scale for each
-/// output, and what they are multiplied with is rounded to 8-bit integers row by row.
+/// denormals count as 0. `avx512_int8` goes on from there: weights that are packed are 8-bit integers with a scale for
+/// each output, and what they are multiplied with is rounded to 8-bit integers row by row.
 enum class CpuBackend { automatic, avx512, avx2, portable, eigen, avx512_bf16, avx512_int8 };
 
 /// Of matrix products: float; operands rounded to bfloat16 with sums in float; or products with packed weights in 8-bit
@@ -156,7 +156,8 @@ inline const KernelTable<double>& Context::kernels<double>() const {
 template <>
 inline const KernelTable<bfloat16>& Context::kernels<bfloat16>() const {
   if (!bfloat16_kernels_)
-    throw Error("context: expected a device for bfloat16 tensors, got the CPU, where bf16 is a backend for float tensors");
+    throw Error(
+        "context: expected a device for bfloat16 tensors, got the CPU, where bf16 is a backend for float tensors");
   return *bfloat16_kernels_;
 }
 

@@ -67,7 +67,8 @@ PROMPTIQA_INLINE StorageRef MemoryPool::allocate(std::size_t bytes) {
   return StorageRef(block);
 }
 
-PROMPTIQA_INLINE StorageRef MemoryPool::foreign(const void* data, std::size_t bytes, std::shared_ptr<const void> owner) {
+PROMPTIQA_INLINE StorageRef MemoryPool::foreign(const void* data, std::size_t bytes,
+                                                std::shared_ptr<const void> owner) {
   auto* block = new Storage;
   block->data = const_cast<void*>(data);
   block->capacity = bytes;
@@ -77,7 +78,8 @@ PROMPTIQA_INLINE StorageRef MemoryPool::foreign(const void* data, std::size_t by
   return StorageRef(block);
 }
 
-PROMPTIQA_INLINE StorageRef MemoryPool::part_of(std::shared_ptr<const StorageRef> whole, void* data, std::size_t bytes) {
+PROMPTIQA_INLINE StorageRef MemoryPool::part_of(std::shared_ptr<const StorageRef> whole, void* data,
+                                                std::size_t bytes) {
   auto* block = new Storage;
   block->data = data;
   block->capacity = bytes;

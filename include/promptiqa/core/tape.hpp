@@ -54,7 +54,8 @@ class Tape {
   void accumulate(Context& ctx, const Tensor<T>& tensor, Tensor<T> gradient) {
     if (!tracks(tensor)) return;
     if (gradient.numel() != tensor.numel())
-      throw ShapeError("tape: the gradient of a tensor " + tensor.shape().str() + " has shape " + gradient.shape().str());
+      throw ShapeError("tape: the gradient of a tensor " + tensor.shape().str() + " has shape " +
+                       gradient.shape().str());
     add_gradient(ctx, tensor.id(), gradient);
   }
 

@@ -46,14 +46,16 @@ class Tensor {
   /// memory somebody else owns (weights left in the mapped file): writing there would end the process.
   T* mutable_data() {
     if (storage_ && storage_->read_only)
-      throw Error("tensor " + shape_.str() + ": its memory is a file's and read-only; load weights for training to change them");
+      throw Error("tensor " + shape_.str() +
+                  ": its memory is a file's and read-only; load weights for training to change them");
     return storage_ ? static_cast<T*>(storage_->data) : nullptr;
   }
 
   /// The elements of a CPU tensor. Throws Error for a tensor of a device: host() copies those.
   std::span<const T> values() const {
     if (device_ != Device::cpu)
-      throw Error("values: expected a tensor in the CPU's memory, got " + shape_.str() + " on a device; host() copies it");
+      throw Error("values: expected a tensor in the CPU's memory, got " + shape_.str() +
+                  " on a device; host() copies it");
     return {data(), static_cast<std::size_t>(numel())};
   }
 

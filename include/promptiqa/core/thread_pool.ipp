@@ -18,7 +18,8 @@ PROMPTIQA_INLINE ThreadPool::ThreadPool(int threads) {
   } catch (const std::system_error& e) {
     const std::string started = std::to_string(workers_.size() + 1);
     stop_workers();
-    throw Error("thread pool: wanted " + std::to_string(threads) + " threads, the system gave " + started + ": " + e.what());
+    throw Error("thread pool: wanted " + std::to_string(threads) + " threads, the system gave " + started + ": " +
+                e.what());
   }
 }
 

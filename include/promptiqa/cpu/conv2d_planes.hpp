@@ -201,7 +201,8 @@ void conv2d(const KernelContext& ctx, const Conv2dArgs<T>& args) {
   const P* weight = static_cast<const P*>(args.packed_weight);
   if (!weight) {
     packed = memory.allocate(static_cast<std::size_t>(layout.size()) * sizeof(P));
-    pack_conv2d<T, Isa>(ctx, {g.out_channels, g.in_channels, g.kernel_h, g.kernel_w, args.weight, nullptr, packed->data});
+    pack_conv2d<T, Isa>(ctx,
+                        {g.out_channels, g.in_channels, g.kernel_h, g.kernel_w, args.weight, nullptr, packed->data});
     weight = static_cast<const P*>(packed->data);
   }
 

@@ -49,7 +49,8 @@ void conv2d_reference(const KernelContext& ctx, const Conv2dArgs<T>& args) {
     const std::int64_t b = plane / g.out_channels, o = plane % g.out_channels;
     T* y = args.y + plane * out_area;
     const T* residual = args.residual ? args.residual + plane * out_area : nullptr;
-    for (std::int64_t i = 0; i < out_area; ++i) y[i] = (args.bias ? args.bias[o] : T(0)) + (residual ? residual[i] : T(0));
+    for (std::int64_t i = 0; i < out_area; ++i)
+      y[i] = (args.bias ? args.bias[o] : T(0)) + (residual ? residual[i] : T(0));
     for (std::int64_t c = 0; c < g.in_channels; ++c) {
       const T* x = args.x + (b * g.in_channels + c) * in_area;
       const T* w = weight + (o * g.in_channels + c) * taps;

@@ -84,7 +84,8 @@ inline void pack_int8_column(Quad* lane, float& scale, std::int32_t& correction,
   for (std::int64_t kk = 0; kk < k; kk += 4) {
     Quad quad = 0;
     for (std::int64_t i = kk; i < std::min(k, kk + 4); ++i) {
-      const auto q = inverse > 0 ? static_cast<std::int32_t>(std::lrint(column.data[i * column.k_stride] * inverse)) : 0;
+      const auto q =
+          inverse > 0 ? static_cast<std::int32_t>(std::lrint(column.data[i * column.k_stride] * inverse)) : 0;
       sum += q;
       quad |= (static_cast<Quad>(q) & 0xFFu) << (8 * (i - kk));
     }
@@ -94,8 +95,8 @@ inline void pack_int8_column(Quad* lane, float& scale, std::int32_t& correction,
   correction = 128 * sum;
 }
 
-/// `rows` rows of a to a panel of Int8Tile::rows lanes, and their scales. A row with a NaN or an infinity gets the scale
-/// NaN: so does its product.
+/// `rows` rows of a to a panel of Int8Tile::rows lanes, and their scales. A row with a NaN or an infinity gets the
+/// scale NaN: so does its product.
 PROMPTIQA_TARGET_AVX512 inline void quantise_rows(Quad* panel, float* scales, const float* a, std::int64_t row_stride,
                                                   std::int64_t rows, std::int64_t k) {
   const std::int64_t depth = ceil_div(k, 4);
@@ -154,8 +155,9 @@ PROMPTIQA_TARGET_AVX512 PROMPTIQA_ALWAYS_INLINE void add_quad_products(__m512i& 
 }
 
 template <int Vectors, std::size_t Size, std::size_t... I>
-PROMPTIQA_TARGET_AVX512 PROMPTIQA_ALWAYS_INLINE void int8_row(__m512i (&sum)[Size], const Quad* a, const __m512i (&b)[2],
-                                                              std::size_t row, std::index_sequence<I...>) {
+PROMPTIQA_TARGET_AVX512 PROMPTIQA_ALWAYS_INLINE void int8_row(__m512i (&sum)[Size], const Quad* a,
+                                                              const __m512i (&b)[2], std::size_t row,
+                                                              std::index_sequence<I...>) {
   const __m512i x = _mm512_set1_epi32(static_cast<int>(*a));
   (add_quad_products(sum[row * Vectors + I], x, b[I]), ...);
 }

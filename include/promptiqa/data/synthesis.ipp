@@ -113,7 +113,8 @@ double metric_or_nan(const Metric& metric) {
   }
 }
 
-// fsim: of one photograph's versions, made once because half the work is the photograph's own; null when it is too small.
+// fsim: of one photograph's versions, made once because half the work is the photograph's own; null when it is too
+// small.
 inline Row labelled(const Image& reference, const FsimReference* fsim, const Image& picture, const Image& stored,
                     int kind, int level) {
   Row row{kind, {}};
@@ -122,7 +123,8 @@ inline Row labelled(const Image& reference, const FsimReference* fsim, const Ima
     row.values[at++] = metric_or_nan([&] { return metric(reference, picture); });
   };
   for (const auto metric : {psnr, ssim, ms_ssim}) add(metric);
-  row.values[at++] = fsim ? metric_or_nan([&] { return fsim->fsim(picture); }) : std::numeric_limits<double>::quiet_NaN();
+  row.values[at++] =
+      fsim ? metric_or_nan([&] { return fsim->fsim(picture); }) : std::numeric_limits<double>::quiet_NaN();
   for (const auto metric : {gmsd, vif}) add(metric);
   row.values[at++] = level;
   for (const auto attribute : {brightness, contrast, colourfulness, sharpness, noise})

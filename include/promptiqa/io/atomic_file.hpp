@@ -1,6 +1,7 @@
 // Writes a file so that its name refers to the old contents or to all of the new ones, never to a part.
 // Surprising choice: until commit() the new file has no name where the file system allows that (O_TMPFILE), so even a
-// process that is killed leaves nothing behind, unless in the instant between naming and renaming. A symbolic link is followed: the file behind it is replaced.
+// process that is killed leaves nothing behind, unless in the instant between naming and renaming. A symbolic link is
+// followed: the file behind it is replaced.
 #pragma once
 
 #include <cstddef>

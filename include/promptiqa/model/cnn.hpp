@@ -23,7 +23,8 @@ struct CnnHead {
   explicit CnnHead(const ModelConfig& c) {
     std::int64_t in = c.vit_dim;
     for (std::size_t i = 0; i < c.cnn_channels.size(); ++i) {
-      stages.push_back({ConvNormRelu<T>(Conv2d<T>(in, c.cnn_channels[i], c.cnn_kernels[i], 1, 0, true)), c.cnn_pools[i]});
+      stages.push_back(
+          {ConvNormRelu<T>(Conv2d<T>(in, c.cnn_channels[i], c.cnn_kernels[i], 1, 0, true)), c.cnn_pools[i]});
       in = c.cnn_channels[i];
     }
   }

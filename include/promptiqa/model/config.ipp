@@ -33,7 +33,8 @@ void each_config_field(Config& c, F&& f) {
   f("cnn_channels", c.cnn_channels), f("cnn_kernels", c.cnn_kernels), f("cnn_pools", c.cnn_pools);
   f("prompt_dim", c.prompt_dim), f("prompt_heads", c.prompt_heads);
   f("ip_depth", c.ip_depth), f("pf_depth", c.pf_depth), f("fuse_depth", c.fuse_depth), f("drop", c.drop);
-  f("stem", c.stem), f("stem_channels", c.stem_channels), f("class_token", c.class_token), f("score_token", c.score_token);
+  f("stem", c.stem), f("stem_channels", c.stem_channels), f("class_token", c.class_token),
+      f("score_token", c.score_token);
 }
 
 inline bool json_has_type(const nlohmann::json& j, const std::int64_t&) { return j.is_number_integer(); }
@@ -59,7 +60,8 @@ PROMPTIQA_INLINE ModelConfig ModelConfig::from_json(const std::string& text, con
     const auto found = j.find(name);
     if (found == j.end()) return;
     ++known;
-    if (!detail::json_has_type(*found, field)) fail(std::string("field ") + name + " has the wrong type: " + found->dump());
+    if (!detail::json_has_type(*found, field))
+      fail(std::string("field ") + name + " has the wrong type: " + found->dump());
     found->get_to(field);
   });
   if (known != j.size()) {
@@ -106,8 +108,8 @@ PROMPTIQA_INLINE void ModelConfig::validate(const std::string& origin) const {
   }
   in_range("num_mals", num_mals, 1, 16);
   in_range("sa_reduction", sa_reduction, 1, vit_dim);
-  require(cnn_channels.size() == cnn_kernels.size() && cnn_channels.size() == cnn_pools.size() && !cnn_channels.empty() &&
-              cnn_channels.size() <= 16,
+  require(cnn_channels.size() == cnn_kernels.size() && cnn_channels.size() == cnn_pools.size() &&
+              !cnn_channels.empty() && cnn_channels.size() <= 16,
           "cnn_channels, cnn_kernels and cnn_pools must have the same length, 1..16");
   std::int64_t side = grid();
   for (std::size_t i = 0; i < cnn_channels.size(); ++i) {

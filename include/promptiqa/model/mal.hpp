@@ -81,7 +81,8 @@ struct FlatAttention {
   Linear<T> make_query_key(Context& ctx, const WeightReleased& released) const {
     Linear<T> merged(width, width);
     const Tensor<T> bias = detail::converted<T>(ctx, query.bias.reshape({1, width}));
-    merged.bias = detail::converted<accumulate_t<T>>(ctx, matmul(ctx, bias, key.weight, false, false, 1.0).reshape({width}));
+    merged.bias =
+        detail::converted<accumulate_t<T>>(ctx, matmul(ctx, bias, key.weight, false, false, 1.0).reshape({width}));
     key.release(released);
     const std::int64_t rows = ctx.device() == Device::cpu ? 512 : width;  // only a mapped file is read piece by piece
     merged.weight = matmul_by_rows(ctx, key.weight, query.weight, rows, [&](std::int64_t begin, std::int64_t end) {
@@ -154,8 +155,9 @@ struct Mal {
     Tensor<T> feature = matmul(ctx, feature_attention.probabilities(ctx, rows, products ? &products->feature : nullptr),
                                mean_value(ctx, rows), false, false, 1.0);                     // (B, D, T)
     feature = FlatAttention<T>::scramble(ctx, feature, Shape{batch, width, tokens});
-    Tensor<T> channel = matmul(ctx, channel_attention.probabilities(ctx, stack, products ? &products->channel : nullptr),
-                               channel_attention.value(ctx, stack), false, false, 1.0);       // (B, T, K*D)
+    Tensor<T> channel =
+        matmul(ctx, channel_attention.probabilities(ctx, stack, products ? &products->channel : nullptr),
+               channel_attention.value(ctx, stack), false, false, 1.0);  // (B, T, K*D)
     channel = FlatAttention<T>::scramble(ctx, channel, stack.shape());
     const Shape by_map{batch, tokens, views, width};
     const Tensor<T> attended = add(ctx, transpose(ctx, feature), mean(ctx, channel.reshape(by_map), 2));

@@ -38,8 +38,8 @@ struct ModelOptions {
 };
 
 /// T: float or double on the CPU and on devices; on devices also bfloat16, which is for inference: matrices, position
-/// embeddings and everything between are bfloat16, norm parameters, biases and sums float. A model's weights live on the
-/// device of the Context it was made with and serve Contexts of that device only (Error otherwise).
+/// embeddings and everything between are bfloat16, norm parameters, biases and sums float. A model's weights live on
+/// the device of the Context it was made with and serve Contexts of that device only (Error otherwise).
 template <class T>
 class Model {
  public:
@@ -95,7 +95,8 @@ class Model {
 
   /// Scores from features. image_features holds B * M values; throws PromptError when that does not divide or a value
   /// is not finite.
-  std::vector<Prediction> score_features(Context& ctx, std::span<const float> image_features, const Prompt& prompt) const;
+  std::vector<Prediction> score_features(Context& ctx, std::span<const float> image_features,
+                                         const Prompt& prompt) const;
 
   // ---- the parts, on tensors: for tests, training and experiments ----------------------------------------------
 
@@ -113,7 +114,8 @@ class Model {
   Tensor<T> fuse_prompt(Context& ctx, const Tensor<T>& prompt_feature, const Pass<T>& pass = {}) const;
 
   /// V(I) (B, M) and F_AC (B, n, M) -> logits (B). Throws ShapeError.
-  Tensor<T> logits(Context& ctx, const Tensor<T>& image_feature, const Tensor<T>& fused, const Pass<T>& pass = {}) const;
+  Tensor<T> logits(Context& ctx, const Tensor<T>& image_feature, const Tensor<T>& fused,
+                   const Pass<T>& pass = {}) const;
 
   /// Leave-one-out over groups of b consecutive images: every image is scored with the other b - 1 of its group as its
   /// prompt (model.md section 4). `group` is b; 0: all images are one group. V(I) (B, M), scores (B, 1) in [0, 1] ->

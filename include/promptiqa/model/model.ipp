@@ -33,7 +33,11 @@ inline std::int64_t images_per_pass(const ModelConfig& c) {
 
 template <class T>
 Model<T>::Model(const ModelConfig& config)
-    : config_(config), image_encoder_(config), prompt_encoder_(config), regression_(config), lazy_(std::make_unique<Lazy>()) {}
+    : config_(config),
+      image_encoder_(config),
+      prompt_encoder_(config),
+      regression_(config),
+      lazy_(std::make_unique<Lazy>()) {}
 
 template <class T>
 Model<T> Model<T>::load(Context& ctx, const std::string& path, const ModelOptions& options) {
@@ -51,7 +55,8 @@ Model<T> Model<T>::from_tensors(Context& ctx, const TensorFile& file, const Mode
       candidate.visit(shapes);
       if (detail::matches(file, shapes)) return preset;
     }
-    throw WeightsError(file.path + ": no config in the file's metadata, and its " + std::to_string(file.tensors.size()) +
+    throw WeightsError(file.path + ": no config in the file's metadata, and its " +
+                       std::to_string(file.tensors.size()) +
                        " tensors have not the names and shapes of a known model (base, compact)");
   };
   Model model(config_of());
@@ -118,8 +123,9 @@ void Model<T>::renew_identity(const TensorFile* file) {
     else if (entry.wide)
       add(entry, entry.wide);
     else
-      entries.push_back({entry.name, entry.shape,
-                         [n = entry.counter](std::int64_t, std::int64_t, float* out) { *out = static_cast<float>(n); }});
+      entries.push_back({entry.name, entry.shape, [n = entry.counter](std::int64_t, std::int64_t, float* out) {
+                           *out = static_cast<float>(n);
+                         }});
   }
   identity_ = std::make_shared<WeightsIdentity>(config_.to_json(), std::move(entries));
   if (at_once) identity_->id();  // the memory is its caller's and may not be there later
@@ -208,7 +214,8 @@ Tensor<T> Model<T>::prompt_features(Context& ctx, const Tensor<T>& image_feature
                                     const Pass<T>& pass) const {
   check_device(ctx, "prompt_features", image_feature, scores);
   detail::check_rank("prompt_features", "image_feature", image_feature, 2);
-  detail::check_shape("prompt_features", "image_feature", image_feature, Shape{image_feature.dim(0), config_.prompt_dim});
+  detail::check_shape("prompt_features", "image_feature", image_feature,
+                      Shape{image_feature.dim(0), config_.prompt_dim});
   detail::check_shape("prompt_features", "scores", scores, Shape{image_feature.dim(0), 1});
   return prompt_encoder_.pairs(ctx, image_feature, scores, pass);
 }
@@ -223,7 +230,8 @@ Tensor<T> Model<T>::fuse_prompt(Context& ctx, const Tensor<T>& prompt_feature, c
 }
 
 template <class T>
-Tensor<T> Model<T>::logits(Context& ctx, const Tensor<T>& image_feature, const Tensor<T>& fused, const Pass<T>& pass) const {
+Tensor<T> Model<T>::logits(Context& ctx, const Tensor<T>& image_feature, const Tensor<T>& fused,
+                           const Pass<T>& pass) const {
   check_device(ctx, "logits", image_feature, fused);
   detail::check_rank("logits", "image_feature", image_feature, 2);
   detail::check_rank("logits", "fused", fused, 3);
@@ -283,8 +291,8 @@ Prompt Model<T>::make_prompt(Context& ctx, PromptData data) const {
   if (n == 1)
     prompt.warnings_.push_back("the prompt has a single pair: it cannot show which direction is better; use about 10");
   else if (std::all_of(unit.begin(), unit.end(), [&](float s) { return s == unit[0]; }))
-    prompt.warnings_.push_back("all " + std::to_string(n) + " scores of the prompt are " + std::to_string(data.scores[0]) +
-                               ": they say nothing about what is better");
+    prompt.warnings_.push_back("all " + std::to_string(n) + " scores of the prompt are " +
+                               std::to_string(data.scores[0]) + ": they say nothing about what is better");
   const TapeScope not_recording(ctx, nullptr);
   const Tensor<T> pairs =
       prompt_features(ctx, detail::from_host<T>(ctx, Shape{n, data.width}, std::span<const float>(data.image_features)),
@@ -300,8 +308,8 @@ template <class T>
 Prompt Model<T>::encode_prompt(Context& ctx, std::span<const Image> images, std::span<const float> scores,
                                const ScoreScale& scale) const {
   if (images.size() != scores.size())
-    throw PromptError("prompt: there must be one score per image, got " + std::to_string(images.size()) + " images and " +
-                      std::to_string(scores.size()) + " scores");
+    throw PromptError("prompt: there must be one score per image, got " + std::to_string(images.size()) +
+                      " images and " + std::to_string(scores.size()) + " scores");
   PromptData data;
   data.preprocessing = preprocessing();
   data.scale = scale;
@@ -374,7 +382,8 @@ std::vector<Prediction> Model<T>::score_features(Context& ctx, std::span<const f
     const Tensor<T> unit = sigmoid(ctx, logit);
     const std::size_t first = predictions.size();
     predictions.resize(first + static_cast<std::size_t>(count));
-    detail::each_on_host(unit, [&](std::size_t i, float p) { predictions[first + i].score = prompt.data().scale.from_unit(p); });
+    detail::each_on_host(
+        unit, [&](std::size_t i, float p) { predictions[first + i].score = prompt.data().scale.from_unit(p); });
     detail::each_on_host(logit, [&](std::size_t i, float x) { predictions[first + i].logit = x; });
   }
   return predictions;
@@ -386,7 +395,7 @@ std::vector<Prediction> Model<T>::score(Context& ctx, std::span<const Image> ima
   return score_features(ctx, features(ctx, images), prompt);
 }
 
-// ---- training ---------------------------------------------------------------------------------------------------------
+// ---- training -----------------------------------------------------------------------------------------------------
 
 namespace detail {
 
@@ -403,7 +412,8 @@ template <class F, class G>
 struct StateLister {
   F each_tensor;
   G each_counter;
-  StateLister(F tensors, G counters) : each_tensor(tensors), each_counter(counters) {}  // clang 14 deduces only from this
+  StateLister(F tensors, G counters)
+      : each_tensor(tensors), each_counter(counters) {}  // clang 14 deduces only from this
   template <class U>
   void matrix(const std::string& name, Tensor<U>& value, const Shape& shape) {
     each_tensor(name, value, shape, true);
@@ -463,7 +473,9 @@ std::vector<typename Model<T>::StateEntry> Model<T>::state() const {
   detail::StateLister lister{[&](const std::string& name, auto& value, const Shape& shape, bool) {
                                detail::add_entry<T>(list, {name, shape, {}, 0}, value);
                              },
-                             [&](const std::string& name, std::int64_t& value) { list.push_back({name, Shape{}, {}, value}); }};
+                             [&](const std::string& name, std::int64_t& value) {
+                               list.push_back({name, Shape{}, {}, value});
+                             }};
   const_cast<Model*>(this)->visit(lister);  // the lister only reads
   return list;
 }
@@ -478,7 +490,9 @@ void Model<T>::save(const std::string& path, DType dtype, std::map<std::string, 
     tensor.shape = entry.shape;
     const auto count = static_cast<std::size_t>(entry.shape.numel());
     // Running statistics span many magnitudes and weigh nothing: they keep full precision.
-    tensor.dtype = !entry.value && !entry.wide ? DType::i64 : entry.name.find(".running_") != std::string::npos ? DType::f32 : dtype;
+    tensor.dtype = !entry.value && !entry.wide                         ? DType::i64
+                   : entry.name.find(".running_") != std::string::npos ? DType::f32
+                                                                       : dtype;
     tensor.bytes = count * dtype_size(tensor.dtype);
     const auto bytes = std::make_shared<std::vector<std::byte>>(tensor.bytes);
     const auto write = [&](const auto& numbers) { encode(tensor.dtype, numbers.data(), count, bytes->data()); };

@@ -28,11 +28,12 @@ struct Pass {
   }
 };
 
-/// part(ctx), so that its intermediates need not be kept when the pass says so (a trace keeps them anyway). What `part` refers to must outlive the
-/// backward pass.
+/// part(ctx), so that its intermediates need not be kept when the pass says so (a trace keeps them anyway). What `part`
+/// refers to must outlive the backward pass.
 template <class T, class Part>
 Tensor<T> repeatable(Context& ctx, const Pass<T>& pass, Part part) {
-  return pass.recompute && ctx.tape() && !pass.trace ? ctx.tape()->template recompute<T>(ctx, std::move(part)) : part(ctx);
+  return pass.recompute && ctx.tape() && !pass.trace ? ctx.tape()->template recompute<T>(ctx, std::move(part))
+                                                     : part(ctx);
 }
 
 }  // namespace promptiqa

@@ -69,8 +69,8 @@ class Prompt {
 
 inline void ScoreScale::validate() const {
   if (!std::isfinite(minimum) || !std::isfinite(maximum) || !(minimum < maximum) || !std::isfinite(maximum - minimum))
-    throw PromptError("score scale: minimum must be below maximum and their difference finite, got " + std::to_string(minimum) +
-                      " and " + std::to_string(maximum));
+    throw PromptError("score scale: minimum must be below maximum and their difference finite, got " +
+                      std::to_string(minimum) + " and " + std::to_string(maximum));
 }
 
 inline void PromptData::validate() const {
@@ -81,7 +81,8 @@ inline void PromptData::validate() const {
                       std::to_string(image_features.size()) + " values of width " + std::to_string(width));
   for (std::size_t i = 0; i < scores.size(); ++i) {
     const std::string pair = "prompt: pair " + std::to_string(i + 1) + " of " + std::to_string(scores.size());
-    if (!std::isfinite(scores[i])) throw PromptError(pair + ": the score must be finite, got " + std::to_string(scores[i]));
+    if (!std::isfinite(scores[i]))
+      throw PromptError(pair + ": the score must be finite, got " + std::to_string(scores[i]));
     if (scores[i] < scale.minimum || scores[i] > scale.maximum)
       throw PromptError(pair + ": the score must be in [" + std::to_string(scale.minimum) + ", " +
                         std::to_string(scale.maximum) + "], got " + std::to_string(scores[i]));

@@ -63,7 +63,8 @@ struct PromptEncoder {
   template <class V>
   void visit(V& v) {
     if (learned_token) score_token.visit(v, "score_token.");
-    for (std::size_t i = 0; i < pair_blocks.size(); ++i) pair_blocks[i].visit(v, "i_p_fusion." + std::to_string(i) + ".");
+    for (std::size_t i = 0; i < pair_blocks.size(); ++i)
+      pair_blocks[i].visit(v, "i_p_fusion." + std::to_string(i) + ".");
     mlp0.visit(v, "mlp.0.");
     mlp2.visit(v, "mlp.2.");
     for (std::size_t i = 0; i < prompt_blocks.size(); ++i)

@@ -27,7 +27,8 @@ struct Regression {
   }
 
   /// image_feature (B, M), fused (B, n, M) -> logits (B).
-  Tensor<T> operator()(Context& ctx, const Tensor<T>& image_feature, const Tensor<T>& fused, const Pass<T>& pass) const {
+  Tensor<T> operator()(Context& ctx, const Tensor<T>& image_feature, const Tensor<T>& fused,
+                       const Pass<T>& pass) const {
     const std::int64_t batch = image_feature.dim(0);
     Tensor<T> x = concat(ctx, {image_feature.reshape({batch, 1, width}), fused}, 1);
     for (const TransformerBlock<T>& block : blocks) x = block(ctx, x);

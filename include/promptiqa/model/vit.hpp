@@ -134,9 +134,11 @@ struct Vit {
   template <class V>
   void visit(V& v, const std::string& prefix) {
     if (config.class_token) v.tensor(prefix + "cls_token", cls_token, Shape{1, 1, config.vit_dim}, true);
-    v.tensor(prefix + "pos_embed", pos_embed, Shape{1, config.tokens() + (config.class_token ? 1 : 0), config.vit_dim}, true);
+    v.tensor(prefix + "pos_embed", pos_embed, Shape{1, config.tokens() + (config.class_token ? 1 : 0), config.vit_dim},
+             true);
     if (config.stem == "patch") patch_embed.visit(v, prefix + "patch_embed.proj.");
-    for (std::size_t i = 0; i < stem.size(); ++i) stem[i].visit(v, prefix + "patch_embed.proj." + std::to_string(i) + ".");
+    for (std::size_t i = 0; i < stem.size(); ++i)
+      stem[i].visit(v, prefix + "patch_embed.proj." + std::to_string(i) + ".");
     for (std::size_t i = 0; i < blocks.size(); ++i) blocks[i].visit(v, prefix + "blocks." + std::to_string(i) + ".");
   }
 };

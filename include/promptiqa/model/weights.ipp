@@ -120,7 +120,8 @@ class WeightsLoader {
     if (!source) return;
     used_.insert(source);
     if (source->shape.numel() != 1)
-      throw WeightsError(file_.path + ": tensor '" + name + "' must have one element, got shape " + source->shape.str());
+      throw WeightsError(file_.path + ": tensor '" + name + "' must have one element, got shape " +
+                         source->shape.str());
     double number = 0;
     decode(source->dtype, source->data, 1, &number);
     if (!(number >= 0 && number < 9e15))

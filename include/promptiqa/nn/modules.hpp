@@ -107,7 +107,8 @@ struct Linear {
     packed = nullptr;
     streamed = released;
   }
-  /// Packs at once and drops the plain weight: for layers that exist for inference only. On a device it is kept instead.
+  /// Packs at once and drops the plain weight: for layers that exist for inference only. On a device it is kept
+  /// instead.
   void keep_only_packed(Context& ctx) {
     pack(ctx, nullptr);
     if (!packed) return;

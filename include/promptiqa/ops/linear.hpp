@@ -50,9 +50,9 @@ template <class T>
 Tensor<T> matmul(Context& ctx, const Tensor<T>& a, const Tensor<T>& b, bool transpose_a, bool transpose_b,
                  double alpha);
 
-/// a^T b for a (K, m) and b (K, n), summed over `rows` rows of both at a time; after each block used(begin, end) is told
-/// which rows will not be read again, so that weights in a mapped file need not be in memory at once. For inference: no
-/// tape may record. Throws ShapeError.
+/// a^T b for a (K, m) and b (K, n), summed over `rows` rows of both at a time; after each block used(begin, end) is
+/// told which rows will not be read again, so that weights in a mapped file need not be in memory at once. For
+/// inference: no tape may record. Throws ShapeError.
 template <class T>
 Tensor<T> matmul_by_rows(Context& ctx, const Tensor<T>& a, const Tensor<T>& b, std::int64_t rows,
                          const std::function<void(std::int64_t begin, std::int64_t end)>& used);

@@ -190,9 +190,10 @@ Tensor<T> matmul_by_rows(Context& ctx, const Tensor<T>& a, const Tensor<T>& b, s
   detail::check_rank("matmul_by_rows", "a", a, 2);
   detail::check_rank("matmul_by_rows", "b", b, 2);
   if (a.dim(0) != b.dim(0) || a.dim(0) == 0 || rows < 1)
-    detail::shape_error("matmul_by_rows", "a and b must have the same number of rows, at least 1, and blocks at least one, "
-                                          "got a " + a.shape().str() + ", b " + b.shape().str() + " and blocks of " +
-                                              std::to_string(rows));
+    detail::shape_error("matmul_by_rows",
+                        "a and b must have the same number of rows, at least 1, and blocks at least one, "
+                        "got a " +
+                            a.shape().str() + ", b " + b.shape().str() + " and blocks of " + std::to_string(rows));
   if (detail::recording(ctx, a, b)) throw Error("matmul_by_rows: is for inference, but a tape records an operand");
   const std::int64_t m = a.dim(1), n = b.dim(1);
   Tensor<T> y = ctx.allocate<T>(Shape{m, n});

@@ -20,12 +20,12 @@ struct PromptFile {
 /// description, scale_min, scale_max, weights_id, preprocessing. Atomic. Throws FileError.
 void save_prompt(const std::string& path, const Prompt& prompt);
 
-/// Reads and checks a prompt file. Throws FileError, WeightsError when it is no safetensors file, PromptError naming the
-/// file when it is another format or version, lacks something, or holds unusable scores.
+/// Reads and checks a prompt file. Throws FileError, WeightsError when it is no safetensors file, PromptError naming
+/// the file when it is another format or version, lacks something, or holds unusable scores.
 PromptFile read_prompt_file(const std::string& path);
 
-/// Reads a prompt file and binds it to `model`. Throws as read_prompt_file does, and PromptError naming the file when the
-/// weights or the preprocessing are not those it was made with.
+/// Reads a prompt file and binds it to `model`. Throws as read_prompt_file does, and PromptError naming the file when
+/// the weights or the preprocessing are not those it was made with.
 template <class T>
 Prompt load_prompt(Context& ctx, const Model<T>& model, const std::string& path) {
   PromptFile file = read_prompt_file(path);

@@ -41,7 +41,8 @@ PROMPTIQA_INLINE void save_prompt(const std::string& path, const Prompt& prompt)
   const PromptData& data = prompt.data();
   const std::int64_t n = data.size();
   const NamedTensor tensors[] = {
-      {"image_feature", DType::f32, Shape{n, data.width}, data.image_features.data(), data.image_features.size() * sizeof(float)},
+      {"image_feature", DType::f32, Shape{n, data.width}, data.image_features.data(),
+       data.image_features.size() * sizeof(float)},
       {"score", DType::f32, Shape{n}, data.scores.data(), data.scores.size() * sizeof(float)}};
   write_safetensors(path,
                     {{"format", detail::prompt_format},
@@ -72,7 +73,8 @@ PROMPTIQA_INLINE PromptFile read_prompt_file(const std::string& path) {
     return parsed;
   };
   if (text("format") != detail::prompt_format)
-    throw PromptError(path + ": format must be '" + std::string(detail::prompt_format) + "', got '" + text("format") + "'");
+    throw PromptError(path + ": format must be '" + std::string(detail::prompt_format) + "', got '" + text("format") +
+                      "'");
   PromptFile result;
   result.weights_id = text("weights_id");
   result.data.preprocessing = text("preprocessing");
@@ -83,7 +85,8 @@ PROMPTIQA_INLINE PromptFile read_prompt_file(const std::string& path) {
   result.data.image_features = detail::prompt_values(file, "image_feature", 2, features);
   result.data.scores = detail::prompt_values(file, "score", 1, scores);
   if (features[0] != scores[0])
-    throw PromptError(path + ": image_feature " + features.str() + " and score " + scores.str() + " must have as many rows");
+    throw PromptError(path + ": image_feature " + features.str() + " and score " + scores.str() +
+                      " must have as many rows");
   result.data.width = features[1];
   try {
     result.data.validate();

@@ -22,7 +22,8 @@ inline void check_sample_size(const char* what, std::size_t n, std::size_t popul
 PROMPTIQA_INLINE std::vector<std::size_t> interval_sample(std::span<const float> scores, std::size_t n) {
   detail::check_sample_size("interval_sample", n, scores.size());
   for (std::size_t i = 0; i < scores.size(); ++i)
-    if (!std::isfinite(scores[i])) throw PromptError("interval_sample: score " + std::to_string(i + 1) + " is not finite");
+    if (!std::isfinite(scores[i]))
+      throw PromptError("interval_sample: score " + std::to_string(i + 1) + " is not finite");
   std::vector<std::size_t> order(scores.size());
   std::iota(order.begin(), order.end(), std::size_t{0});
   std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return scores[a] < scores[b]; });

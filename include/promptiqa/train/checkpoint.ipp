@@ -119,7 +119,7 @@ PROMPTIQA_INLINE void Trainer::save_checkpoint(const std::string& path) const {
   write_safetensors(path,
                     {{"format", detail::checkpoint_format},
                      {"run", fingerprint()},
-                    {"circumstances", circumstances()},
+                     {"circumstances", circumstances()},
                      {"state", state.dump()},
                      {"config", model_.config().to_json()}},
                     tensors);

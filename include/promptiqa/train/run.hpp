@@ -27,8 +27,9 @@ struct RunOptions {
 enum class RunEnd { finished, stopped };
 
 /// Trains until the run is over or stop() says so. Rank 0 alone writes checkpoints (also when stopped) and validates;
-/// stop() counts when any rank's says yes. Whatever a callback throws ends the run (but a FileError of after_checkpoint,
-/// which counts as a checkpoint that failed); a checkpoint is not written then, and the last one stays as it was. Throws as Trainer::step and Trainer::save_checkpoint.
+/// stop() counts when any rank's says yes. Whatever a callback throws ends the run (but a FileError of
+/// after_checkpoint, which counts as a checkpoint that failed); a checkpoint is not written then, and the last one
+/// stays as it was. Throws as Trainer::step and Trainer::save_checkpoint.
 RunEnd run_training(Trainer& trainer, const RunOptions& options);
 
 }  // namespace promptiqa

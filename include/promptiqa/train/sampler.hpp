@@ -41,8 +41,8 @@ struct GroupPlan {
 /// A set with a column of kind `score` is walked through in random order, epoch by epoch; its requirements are the
 /// score, then the score again, and as the third, at half weight, another label. From other sets pictures are drawn
 /// freely; their requirements are two different metrics, and as the third an attribute (half weight) or the level. The
-/// second requirement is turned around half of the time: what says where the good end is must be the prompt. A label that
-/// is unknown for a picture of the group is not used.
+/// second requirement is turned around half of the time: what says where the good end is must be the prompt. A label
+/// that is unknown for a picture of the group is not used.
 class GroupSampler {
  public:
   struct State {
