@@ -6,14 +6,16 @@
 #   ops        ops, kernels, precisions and training steps on the device against the CPU, values and gradients
 #   golden     golden parity, resized pictures and graphs on the device
 #   official   the official size with seeded weights made here: fp32, TF32 and bf16 features against the CPU's
-#   sanitize   two stages: compute-sanitizer memcheck and racecheck over the same tests
+#   sanitize   two stages: compute-sanitizer memcheck and racecheck over the tests of ops and golden; another call goes
+#              on with the parts that the one before had no time for
 #   bench      two stages: kernels (against copy bandwidth, cuBLAS, cuDNN), models (with and without graphs)
 #   peers      the same kernels and models by PyTorch, eager and torch.compile (where python3 has it); another call on
 #              the same day and device measures what the one before had no time for
 #   report     joins what bench and peers measured: gpu-DATE-DEVICE.json and .md; needs no device
 #   pack       before, on a machine that has them: copies the packages that build needs to build-gpu/deps
 # No STAGE: build to report. Results: $OUT or bench/results; what they are made of: build-gpu/raw and $OUT/raw.
-# Exit status: 0 all passed or not run for want of a tool, 1 something failed, 4 no device, 130 interrupted.
+# Exit status: 0 all passed or not run for want of a tool, 1 something failed, 3 nothing failed but sanitize is
+# unfinished, 4 no device, 130 interrupted.
 # Surprising choice: without a device, or with --dry-run, it compiles all, runs the emulated suite and ends with 4:
 # what has run on no device must not look as if it had.
 set -uo pipefail
@@ -51,6 +53,12 @@ say() { printf '== %s\n' "$*"; }
 not_run() {
   printf '%s\n' "$*" >"$raw/reason"
   exit 5
+}
+
+# unfinished REASON: the same for a stage that another call goes on with.
+unfinished() {
+  printf '%s\n' "$*" >"$raw/reason"
+  exit 6
 }
 
 # The headers and libraries that build needs, as Debian lays them out, so that their CMake files find each other.
@@ -96,25 +104,41 @@ stage_official() {
   PROMPTIQA_DEVICE_WEIGHTS=$weights "$build/tests/test_cuda_device" "[official]"
 }
 
-# sanitize TOOL: file by file, so that what was found is known when time runs out.
+# sanitize TOOL: part by part, small ones first, none longer than two shares of what time is left. What has passed is
+# kept in TOOL.passed, for a program and device, until all has.
 sanitize() {
-  local part status left passed=() failed=() unfinished=()
+  local program=$build/tests/test_cuda_device record=$raw/$1.passed head part filter limit status i
+  local parts=(gemm extremes resize graph precision training kernels attention conv2d ops golden) bad=() left=()
   command -v compute-sanitizer >/dev/null || not_run "no compute-sanitizer here"
-  for part in attention conv2d gemm ops kernels precision training; do
-    left=$((seconds - 20 - SECONDS)) status=124
-    say "compute-sanitizer --tool $1, ${part}_test"
-    # Catch2's -#: a file's name is a tag of its tests.
-    [ $left -lt 5 ] || { timeout $left compute-sanitizer --tool "$1" --error-exitcode 9 --print-limit 20 \
-      "$build/tests/test_cuda_device" -# "[#${part}_test]"; status=$?; }
+  head="$device, $(cksum <"$program")" || return 1
+  [ "$(head -1 "$record" 2>/dev/null)" = "$head" ] || echo "$head" >"$record"
+  for i in "${!parts[@]}"; do
+    part=${parts[i]} status=124 filter="[#${parts[i]}_test]"  # Catch2's -#: a file's name is a tag of its tests
+    ! grep -qx "$part" "$record" || continue
+    case $part in resize | graph | golden) filter="[$part]" ;; esac
+    [ "$part" != golden ] || filter+="~[resize]~[graph]"
+    limit=$((seconds - 20 - SECONDS))
+    [ $((${#parts[@]} - i)) -le 2 ] || limit=$((2 * limit / (${#parts[@]} - i)))
+    say "compute-sanitizer --tool $1, $part, at most $limit s"
+    if [ $limit -ge 5 ]; then
+      timeout -k 5 $limit compute-sanitizer --tool "$1" --error-exitcode 9 --print-limit 20 "$program" -# "$filter" |
+        tee "$raw/part.log"
+      status=${PIPESTATUS[0]}
+      # Of a filter that no test has Catch2 says nothing bad.
+      [ "$status" != 0 ] || grep -q "All tests passed" "$raw/part.log" || status="no tests"
+    fi
     case $status in
-      0) passed+=("$part") ;;
-      124) unfinished+=("$part") ;;
-      *) failed+=("$part ($status)") ;;
+      0) echo "$part" >>"$record" ;;
+      124 | 137) left+=("$part") ;;
+      *) bad+=("$part ($status)") ;;
     esac
   done
-  echo "$1: passed: ${passed[*]-}; failed: ${failed[*]-}; not finished: ${unfinished[*]-}"
-  [ ${#failed[@]} = 0 ] || return 1
-  [ ${#unfinished[@]} = 0 ] || not_run "no time for ${unfinished[*]}; passed: ${passed[*]-}"
+  local passed
+  passed=$(tail -n +2 "$record" | paste -sd ' ')
+  echo "$1: passed: $passed; failed: ${bad[*]-}; not finished: ${left[*]-}"
+  [ ${#bad[@]} = 0 ] || return 1
+  [ ${#left[@]} = 0 ] || unfinished "no time for ${left[*]}: call again; passed: $passed"
+  rm -f "$record"
 }
 stage_memcheck() { sanitize memcheck; }
 stage_racecheck() { sanitize racecheck; }
@@ -124,7 +148,11 @@ measure() {
   rm -f "$raw/$3"  # a figure of an earlier run must not stand for this one
   [ -x "$build/bench/$1" ] || not_run "no $1: Google Benchmark was not found when it was to be built"
   PROMPTIQA_BENCH_THREADS=$jobs "$build/bench/$1" --benchmark_filter="$2" --benchmark_out_format=json \
-    --benchmark_out="$raw/$3" && [ -s "$raw/$3" ]
+    --benchmark_out="$raw/$3" && [ -s "$raw/$3" ] || return 1
+  # Google Benchmark ends with 0 whatever its rows end with.
+  local rows errors
+  rows=$(grep -c '"run_name":' "$raw/$3") errors=$(grep -c '"error_occurred": true' "$raw/$3")
+  [ "$rows" -gt "$errors" ] || { echo "$1: of $rows rows $errors ended in an error: nothing was measured"; return 1; }
 }
 stage_kernels() { measure bench_kernels '/(copy|cublas|cudnn|cuda)_' kernels.json; }
 stage_models() { measure bench_model '(compact|base)/.*/cuda_' models.json; }
@@ -167,8 +195,8 @@ run_stage() {
   say "$1 ($(date -u +%H:%M:%S))"
   local start=$SECONDS status=0 result
   rm -f "$raw/reason"
-  export -f "stage_$1" say not_run measure sanitize torch
-  export source_dir here work build deps raw out python jobs capability seconds
+  export -f "stage_$1" say not_run unfinished measure sanitize torch
+  export source_dir here work build deps raw out python jobs device capability seconds
   timeout -k 10 "$seconds" bash -uo pipefail -c "stage_$1" &
   child=$!
   wait "$child" || status=$?
@@ -176,6 +204,7 @@ run_stage() {
   case $status in
     0) result=passed ;;
     5) result="not run: $(cat "$raw/reason" 2>/dev/null || echo "nothing was measured")" ;;
+    6) result="UNFINISHED: $(cat "$raw/reason")" ;;
     124 | 137) result="FAILED: cut off after $seconds s" ;;
     *) result="FAILED ($status)" ;;
   esac
@@ -183,12 +212,13 @@ run_stage() {
   [ "$1" = report ] || echo "$result, $(date -u +%Y-%m-%dT%H:%M:%SZ)" >"$raw/stages/$1"
   results+=("$1: $result")
   if [ -n "${OUT:-}" ] && [ "$raw" != "$OUT/raw" ]; then mkdir -p "$OUT/raw" && cp -r "$raw/." "$OUT/raw"; fi
-  [ $status = 0 ] || [ $status = 5 ]
+  [ $status != 5 ] || status=0
+  return $status
 }
 
 results=()
 main() {
-  local stage failed=0 elsewhere=0
+  local stage status failed=0 incomplete=0 elsewhere=0
   if [ -z "$device" ]; then
     seconds=86400  # a laptop may take its time
     for stage in "${stages[@]}"; do
@@ -209,11 +239,14 @@ main() {
   say "device: $device, compute capability $capability"
   export PROMPTIQA_REQUIRE_DEVICE=1
   for stage in "${stages[@]}"; do
-    run_stage "$stage" || failed=1
+    status=0
+    run_stage "$stage" || status=$?
+    case $status in 0) ;; 6) incomplete=3 ;; *) failed=1 ;; esac
     [ "$stage" != build ] || [ $failed = 0 ] || return 1
   done
   printf '== %s\n' "${results[@]}"
-  return $failed
+  [ $failed = 0 ] || return 1
+  return $incomplete
 }
 
 exec > >(tee -i "${OUT:-$work}/gpu.log") 2>&1

@@ -5,7 +5,8 @@
                              and .md. Exits with 5 when nothing was measured.
 
 A ratio is the other's time divided by ours: above 1, ours is faster. "of ceiling" is our rate divided by the best of
-cuBLAS in the same precision, or by that of the longest copy, in this run; what caches hold can be above 1.
+cuBLAS in the same precision, or by that of the longest copy, in this run; what caches hold can be above 1. "target" is
+what a row was to reach, in the unit of the column it is about, and whether it did: those of an H200.
 """
 
 from __future__ import annotations
@@ -86,6 +87,27 @@ def ceilings(rows: dict[str, dict]) -> dict[str, float]:
     return best
 
 
+# (rows, precisions, column, at least, unit of the column in the text): attention at 0.9 of FlashAttention-2's published
+# rates at head dimension 64 and length 1k.
+TARGETS = (
+    (r"attention/long_16x16x1024x64", "bf16", "FLOP/s", 0.9 * 300e12, 1e12),
+    (r"attention_backward/long_16x16x1024x64", "bf16", "FLOP/s", 0.9 * 240e12, 1e12),
+    (r"layer_norm(_backward)?/(65536x1024|16384x4096)", "fp32 bf16", "copy/own", 0.85, 1),
+    (r"conv2d\w*/.*", "fp32 tf32 bf16", "cudnn/own", 0.8, 1),
+    (r"base/forward(_graph)?/\d+", "bf16", "torch_compile/own", 1.0, 1),
+)
+
+
+def judge(lines: list[dict]) -> list[dict]:
+    """The same lines, with the target where there is one: "copy/own 0.85 met", "missed" or "not measured"."""
+    for line in lines:
+        for rows, precisions, column, least, unit in TARGETS:
+            if re.fullmatch(rows, line["name"]) and line["precision"] in precisions.split():
+                ending = "not measured" if column not in line else "met" if line[column] >= least else "missed"
+                line["target"] = f"{column} {least / unit:.4g}{'T' if unit > 1 else ''} {ending}"
+    return lines
+
+
 def join_kernels(ours: dict[str, dict], theirs: dict[str, dict], best: dict[str, float]) -> list[dict]:
     joined = []
     for name, row in ours.items():
@@ -128,15 +150,15 @@ def join_models(ours: dict[str, dict], theirs: dict[str, dict]) -> list[dict]:
 
 def table(lines: list[dict], columns: list[str]) -> list[str]:
     text = [
-        "| " + " | ".join(["", "precision", "time", "rate", *columns]) + " |",
-        "|---|---|" + "---:|" * (2 + len(columns)),
+        "| " + " | ".join(["", "precision", "time", "rate", *columns, "target"]) + " |",
+        "|---|---|" + "---:|" * (2 + len(columns)) + "---|",
     ]
     for line in lines:
         rate = ""
         for counter, scale, unit in (("FLOP/s", 1e12, "TFLOP/s"), ("byte/s", 1e9, "GB/s"), ("images/s", 1, "images/s")):
             if counter in line:
                 rate = f"{line[counter] / scale:.1f} {unit}"
-        cells = [f"{line[c]:.2f}" if c in line else "" for c in columns]
+        cells = [f"{line[c]:.2f}" if c in line else "" for c in columns] + [line.get("target", "")]
         text.append(
             "| " + " | ".join([line["name"], line["precision"], f"{line['seconds'] * 1e3:.4f} ms", rate, *cells]) + " |"
         )
@@ -168,8 +190,8 @@ def main() -> int:
         "stages": stages,
         "problems": problems,
         "ceilings": best,
-        "kernels": join_kernels(ours, torch_kernels.get("kernels", {}), best),
-        "models": join_models(our_models, torch_models.get("models", {})),
+        "kernels": judge(join_kernels(ours, torch_kernels.get("kernels", {}), best)),
+        "models": judge(join_models(our_models, torch_models.get("models", {}))),
         "errors": {
             n: r["error"]
             for n, r in {

@@ -77,10 +77,12 @@ def random(*shape: int, dtype: torch.dtype) -> Tensor:
 
 
 def attention_works(b: int, h: int, n: int, d: int, dtype: torch.dtype, backward: bool) -> dict[str, Work]:
-    """The same attention by every kernel that PyTorch has for it."""
+    """The same attention by every kernel that PyTorch has for it. q, k and v lie in one tensor, as ours do, but are
+    leaves of their own: autograd would fill and add up three gradients of a packed one, which is not attention."""
     from torch.nn.attention import SDPBackend, sdpa_kernel
 
-    qkv = random(b, n, 3, h, d, dtype=dtype).requires_grad_(backward)
+    qkv = random(b, n, 3, h, d, dtype=dtype)
+    q, k, v = (qkv[:, :, i].transpose(1, 2).detach().requires_grad_(backward) for i in range(3))
     works: dict[str, Work] = {}
     for name in ("FLASH_ATTENTION", "EFFICIENT_ATTENTION", "CUDNN_ATTENTION", "MATH"):
         kind = getattr(SDPBackend, name, None)
@@ -88,7 +90,6 @@ def attention_works(b: int, h: int, n: int, d: int, dtype: torch.dtype, backward
             continue
 
         def forward(kind: SDPBackend = kind) -> Tensor:
-            q, k, v = (qkv[:, :, i].transpose(1, 2) for i in range(3))
             with sdpa_kernel([kind]):
                 return functional.scaled_dot_product_attention(q, k, v, scale=0.125)
 
@@ -96,11 +97,11 @@ def attention_works(b: int, h: int, n: int, d: int, dtype: torch.dtype, backward
             out = forward()
             if backward:
                 cotangent = torch.rand_like(out)
-                torch.autograd.grad(out, qkv, cotangent, retain_graph=True)
+                torch.autograd.grad(out, (q, k, v), cotangent, retain_graph=True)
         except RuntimeError:  # not for this type, size or GPU
             continue
         if backward:
-            works[name] = lambda out=out, c=cotangent: torch.autograd.grad(out, qkv, c, retain_graph=True)
+            works[name] = lambda out=out, c=cotangent: torch.autograd.grad(out, (q, k, v), c, retain_graph=True)
         else:
             works[name] = forward
     return works
@@ -131,6 +132,27 @@ def works_of(kernel: str, shape: str, dtype: torch.dtype) -> dict[str, Work]:
     if kernel == "softmax":
         x = random(*sizes, dtype=dtype)
         return {"softmax": lambda: functional.softmax(x, -1)}
+    if kernel == "softmax_backward":
+        y, dy = random(*sizes, dtype=dtype), random(*sizes, dtype=dtype)
+        return {kernel: lambda: torch.ops.aten._softmax_backward_data(dy, y, -1, dtype)}
+    if kernel == "gelu_backward":
+        x, dy = random(*sizes, dtype=dtype), random(*sizes, dtype=dtype)
+        return {kernel: lambda: torch.ops.aten.gelu_backward(dy, x)}
+    if kernel == "transpose":
+        x = random(*sizes, dtype=dtype)
+        return {kernel: lambda: x.t().contiguous()}
+    if kernel == "column_sum":
+        x = random(*sizes, dtype=dtype)
+        return {kernel: lambda: x.sum(0)}
+    if kernel == "sum_of_squares":
+        x = random(*sizes, dtype=dtype)
+        return {"vector_norm": lambda: torch.linalg.vector_norm(x)}
+    if kernel == "avg_pool2d":
+        x = random(*sizes, dtype=dtype)
+        return {kernel: lambda: functional.avg_pool2d(x, 2)}
+    if kernel == "wide_attention":
+        q, k, v = (random(*sizes, dtype=dtype) for _ in range(3))
+        return {"products": lambda: torch.bmm(torch.softmax(torch.bmm(q, k.transpose(1, 2)) * 0.02, -1), v)}
     if kernel == "gelu":
         x = random(*sizes, dtype=dtype)
         return {"gelu": lambda: functional.gelu(x)}

@@ -195,6 +195,39 @@ void add_attention(const bench::AttentionShape& s) {
       no_baseline);
 }
 
+// softmax(q k^T) v by products: no head is as wide as a MAL's one.
+void add_wide_attention(const bench::WideAttentionShape& s) {
+  add(
+      "wide_attention/" + s.name(), s.device_only,
+      [s](benchmark::State& state, Context& ctx, auto type) {
+        using T = decltype(type);
+        const auto q = random_tensor<T>(ctx, Shape{s.batch, s.rows, s.width}), k = random_tensor<T>(ctx, q.shape(), 2),
+                   v = random_tensor<T>(ctx, q.shape(), 3);
+        Tensor<T> scores = ctx.allocate<T>(Shape{s.batch, s.rows, s.rows}), y = ctx.allocate<T>(q.shape());
+        GemmArgs<T> first{};
+        first.m = first.n = s.rows, first.k = s.width, first.batch = s.batch;
+        first.a = q.data(), first.lda = s.width, first.stride_a = s.rows * s.width;
+        first.b = k.data(), first.ldb = s.width, first.stride_b = s.rows * s.width, first.transpose_b = true;
+        first.c = scores.mutable_data(), first.ldc = s.rows, first.stride_c = s.rows * s.rows;
+        first.alpha = 1, first.activation = Activation::none;
+        GemmArgs<T> second = first;
+        second.n = s.width, second.k = s.rows;
+        second.a = scores.data(), second.lda = s.rows, second.stride_a = s.rows * s.rows;
+        second.b = v.data(), second.transpose_b = false;
+        second.c = y.mutable_data(), second.ldc = s.width, second.stride_c = s.rows * s.width;
+        const SoftmaxArgs<T> softmax{s.batch * s.rows, s.rows, accumulate_t<T>(0.02), scores.data(),
+                                     scores.mutable_data()};
+        bench::measure(state, ctx, [&] {
+          const KernelTable<T>& table = ctx.kernels<T>();
+          table.gemm(ctx.kernel_context(), first);
+          table.softmax(ctx.kernel_context(), softmax);
+          table.gemm(ctx.kernel_context(), second);
+        });
+        bench::count_flops(state, 4.0 * static_cast<double>(s.batch * s.rows * s.rows) * static_cast<double>(s.width));
+      },
+      [](const bench::Backend&) {});
+}
+
 // ---- rows and elements ----------------------------------------------------------------------------------------------
 
 template <class T>
@@ -277,6 +310,181 @@ void add_gelu(const bench::RowShape& s) {
         count_moved<T>(state, 2.0 * static_cast<double>(count));
       },
       [&](const bench::Backend& backend) { add_copy(name, backend, 2.0 * static_cast<double>(count)); });
+}
+
+// Rows of a kernel that is bound by memory. `body` makes its data and calls timed(work) once; `moved`: elements it
+// reads and writes.
+template <class Body>
+void add_moving(const std::string& name, bool device_only, double moved, const Body& body) {
+  add(
+      name, device_only,
+      [=](benchmark::State& state, Context& ctx, auto type) {
+        body(ctx, type, [&](const auto& work) { bench::measure(state, ctx, work); });
+        count_moved<decltype(type)>(state, moved);
+      },
+      [&](const bench::Backend& backend) { add_copy(name, backend, moved); });
+}
+
+void add_softmax_backward(const bench::RowShape& s) {
+  const double elements = static_cast<double>(s.rows * s.columns);
+  add_moving("softmax_backward/" + s.name(), s.device_only, 3 * elements,
+             [s](Context& ctx, auto type, const auto& timed) {
+               using T = decltype(type);
+               const auto y = random_tensor<T>(ctx, Shape{s.rows, s.columns}), dy = random_tensor<T>(ctx, y.shape(), 2);
+               Tensor<T> dx = ctx.allocate<T>(y.shape());
+               const SoftmaxBackwardArgs<T> args{s.rows, s.columns, 1, y.data(), dy.data(), dx.mutable_data()};
+               timed([&] { ctx.kernels<T>().softmax_backward(ctx.kernel_context(), args); });
+             });
+}
+
+void add_gelu_backward(const bench::RowShape& s) {
+  const std::int64_t count = s.rows * s.columns;
+  add_moving("gelu_backward/" + std::to_string(count), s.device_only, 3 * static_cast<double>(count),
+             [count](Context& ctx, auto type, const auto& timed) {
+               using T = decltype(type);
+               const auto x = random_tensor<T>(ctx, Shape{count}), dy = random_tensor<T>(ctx, x.shape(), 2);
+               Tensor<T> dx = ctx.allocate<T>(x.shape());
+               const UnaryBackwardArgs<T> args{UnaryKind::gelu,  count, 1, x.data(), nullptr, dy.data(),
+                                               dx.mutable_data()};
+               timed([&] { ctx.kernels<T>().unary_backward(ctx.kernel_context(), args); });
+             });
+}
+
+// In training: with statistics of the batch, read twice and counted once.
+void add_batch_norm(const bench::MapShape& s) {
+  const std::int64_t area = s.side * s.side;
+  const double elements = static_cast<double>(s.batch * s.channels * area);
+  add_moving("batch_norm/" + s.name(), s.device_only, 2 * elements, [=](Context& ctx, auto type, const auto& timed) {
+    using T = decltype(type);
+    using A = accumulate_t<T>;
+    const auto x = random_tensor<T>(ctx, Shape{s.batch, s.channels, s.side, s.side});
+    const Shape channels{s.channels};
+    const auto weight = random_tensor<A>(ctx, channels, 2), bias = random_tensor<A>(ctx, channels, 3);
+    Tensor<A> running_mean = ctx.full<A>(channels, A(0)), running_var = ctx.full<A>(channels, A(1)),
+              mean = ctx.allocate<A>(channels), rstd = ctx.allocate<A>(channels);
+    Tensor<T> y = ctx.allocate<T>(x.shape());
+    const BatchNormArgs<T> args{s.batch,
+                                s.channels,
+                                area,
+                                A(1e-5),
+                                A(0.1),
+                                true,
+                                x.data(),
+                                weight.data(),
+                                bias.data(),
+                                running_mean.mutable_data(),
+                                running_var.mutable_data(),
+                                y.mutable_data(),
+                                mean.mutable_data(),
+                                rstd.mutable_data()};
+    timed([&] { ctx.kernels<T>().batch_norm(ctx.kernel_context(), args); });
+  });
+  add_moving("batch_norm_backward/" + s.name(), s.device_only, 3 * elements,
+             [=](Context& ctx, auto type, const auto& timed) {
+               using T = decltype(type);
+               using A = accumulate_t<T>;
+               const auto x = random_tensor<T>(ctx, Shape{s.batch, s.channels, s.side, s.side}),
+                          dy = random_tensor<T>(ctx, x.shape(), 2);
+               const Shape channels{s.channels};
+               const auto weight = random_tensor<A>(ctx, channels, 3);
+               const Tensor<A> mean = ctx.full<A>(channels, A(0)), rstd = ctx.full<A>(channels, A(1));
+               Tensor<A> dweight = ctx.allocate<A>(channels), dbias = ctx.allocate<A>(channels);
+               Tensor<T> dx = ctx.allocate<T>(x.shape());
+               const BatchNormBackwardArgs<T> args{s.batch,
+                                                   s.channels,
+                                                   area,
+                                                   true,
+                                                   x.data(),
+                                                   dy.data(),
+                                                   weight.data(),
+                                                   mean.data(),
+                                                   rstd.data(),
+                                                   dx.mutable_data(),
+                                                   dweight.mutable_data(),
+                                                   dbias.mutable_data()};
+               timed([&] { ctx.kernels<T>().batch_norm_backward(ctx.kernel_context(), args); });
+             });
+}
+
+void add_avg_pool2d(const bench::MapShape& s) {
+  const std::int64_t half = s.side / 2, planes = s.batch * s.channels;
+  const double moved = static_cast<double>(planes * (s.side * s.side + half * half));
+  add_moving("avg_pool2d/" + s.name(), s.device_only, moved, [=](Context& ctx, auto type, const auto& timed) {
+    using T = decltype(type);
+    const auto x = random_tensor<T>(ctx, Shape{planes, s.side, s.side});
+    Tensor<T> y = ctx.allocate<T>(Shape{planes, half, half});
+    const AvgPool2dArgs<T> args{planes, s.side, s.side, half, half, 2, x.data(), y.mutable_data()};
+    timed([&] { ctx.kernels<T>().avg_pool2d(ctx.kernel_context(), args); });
+  });
+  add_moving("avg_pool2d_backward/" + s.name(), s.device_only, moved, [=](Context& ctx, auto type, const auto& timed) {
+    using T = decltype(type);
+    const auto dy = random_tensor<T>(ctx, Shape{planes, half, half});
+    Tensor<T> dx = ctx.allocate<T>(Shape{planes, s.side, s.side});
+    const AvgPool2dBackwardArgs<T> args{planes, s.side, s.side, half, half, 2, dy.data(), dx.mutable_data()};
+    timed([&] { ctx.kernels<T>().avg_pool2d_backward(ctx.kernel_context(), args); });
+  });
+}
+
+void add_rearrangements(const bench::RowShape& s) {
+  const double elements = static_cast<double>(s.rows * s.columns);
+  add_moving("transpose/" + s.name(), s.device_only, 2 * elements, [s](Context& ctx, auto type, const auto& timed) {
+    using T = decltype(type);
+    const auto x = random_tensor<T>(ctx, Shape{s.rows, s.columns});
+    Tensor<T> y = ctx.allocate<T>(Shape{s.columns, s.rows});
+    const PermuteArgs<T> args{2, {s.rows, s.columns}, {1, 0}, x.data(), y.mutable_data()};
+    timed([&] { ctx.kernels<T>().permute(ctx.kernel_context(), args); });
+  });
+  // Into rows of four times the width: a MAL's maps beside each other.
+  add_moving("copy_rows/" + s.name(), s.device_only, 2 * elements, [s](Context& ctx, auto type, const auto& timed) {
+    using T = decltype(type);
+    const auto x = random_tensor<T>(ctx, Shape{s.rows, s.columns});
+    Tensor<T> y = ctx.allocate<T>(Shape{s.rows, 4 * s.columns});
+    const CopyRowsArgs<T> args{s.rows, s.columns, s.columns, 4 * s.columns, x.data(), y.mutable_data()};
+    timed([&] { ctx.kernels<T>().copy_rows(ctx.kernel_context(), args); });
+  });
+  add_moving("column_sum/" + s.name(), s.device_only, elements, [s](Context& ctx, auto type, const auto& timed) {
+    using T = decltype(type);
+    const auto x = random_tensor<T>(ctx, Shape{s.rows, s.columns});
+    Tensor<accumulate_t<T>> y = ctx.allocate<accumulate_t<T>>(Shape{s.columns});
+    timed([&] { ctx.kernels<T>().column_sum(ctx.kernel_context(), {s.rows, s.columns, x.data(), y.mutable_data()}); });
+  });
+}
+
+void add_parameters(std::int64_t count) {
+  const bool device_only = count > 4 << 20;
+  const double elements = static_cast<double>(count);
+  // Reads four, writes three of them.
+  add_moving("adam_step/" + std::to_string(count), device_only, 7 * elements,
+             [count](Context& ctx, auto type, const auto& timed) {
+               using T = decltype(type);
+               using A = accumulate_t<T>;
+               const auto gradient = random_tensor<T>(ctx, Shape{count});
+               auto parameter = random_tensor<T>(ctx, Shape{count}, 2);
+               Tensor<T> m = ctx.full<T>(Shape{count}, T{}), v = ctx.full<T>(Shape{count}, T{});
+               const AdamStepArgs<T> args{count,
+                                          A(1e-5),
+                                          A(0.9),
+                                          A(0.999),
+                                          A(1e-8),
+                                          A(1e-2),
+                                          true,
+                                          A(1),
+                                          A(1),
+                                          A(1),
+                                          gradient.data(),
+                                          parameter.mutable_data(),
+                                          m.mutable_data(),
+                                          v.mutable_data()};
+               timed([&] { ctx.kernels<T>().adam_step(ctx.kernel_context(), args); });
+             });
+  add_moving(
+      "sum_of_squares/" + std::to_string(count), device_only, elements,
+      [count](Context& ctx, auto type, const auto& timed) {
+        using T = decltype(type);
+        const auto x = random_tensor<T>(ctx, Shape{count});
+        Tensor<double> sum = ctx.full<double>(Shape{1}, 0.0);
+        timed([&] { ctx.kernels<T>().sum_of_squares(ctx.kernel_context(), {count, x.data(), sum.mutable_data()}); });
+      });
 }
 
 // ---- convolution ----------------------------------------------------------------------------------------------------
@@ -365,9 +573,13 @@ void add_resize(const bench::ResizeShape& s) {
 void add_all() {
   for (const auto& shape : bench::gemm_shapes) add_gemm(shape);
   for (const auto& shape : bench::attention_shapes) add_attention(shape);
+  for (const auto& shape : bench::wide_attention_shapes) add_wide_attention(shape);
   for (const auto& shape : bench::layer_norm_shapes) add_layer_norm(shape);
-  for (const auto& shape : bench::softmax_shapes) add_softmax(shape);
-  for (const auto& shape : bench::gelu_shapes) add_gelu(shape);
+  for (const auto& shape : bench::softmax_shapes) add_softmax(shape), add_softmax_backward(shape);
+  for (const auto& shape : bench::gelu_shapes) add_gelu(shape), add_gelu_backward(shape);
+  for (const auto& shape : bench::map_shapes) add_batch_norm(shape), add_avg_pool2d(shape);
+  for (const auto& shape : bench::matrix_shapes) add_rearrangements(shape);
+  for (const std::int64_t count : bench::parameter_counts) add_parameters(count);
   for (const auto& shape : bench::conv_shapes) add_conv2d(shape);
   for (const auto& shape : bench::resize_shapes) add_resize(shape);
 }

@@ -47,6 +47,20 @@ inline constexpr AttentionShape attention_shapes[] = {
     {"long", 4, 16, 4096, 64, true},     {"long", 4, 8, 4096, 128, true},
 };
 
+/// Attention of one head over `rows` rows of `width`, as products and a softmax: what a MAL does with its maps.
+struct WideAttentionShape {
+  const char* what;
+  std::int64_t batch, rows, width;
+  bool device_only;
+  std::string name() const {
+    return std::string(what) + "_" + std::to_string(batch) + "x" + std::to_string(rows) + "x" + std::to_string(width);
+  }
+};
+inline constexpr WideAttentionShape wide_attention_shapes[] = {{"base_channels", 1, 784, 3072, false},
+                                                               {"compact_channels", 8, 49, 512, false},
+                                                               {"base_channels", 32, 784, 3072, true},
+                                                               {"base_tokens", 32, 768, 3136, true}};
+
 /// Rows of layer norms, or of softmaxes.
 struct RowShape {
   std::int64_t rows, columns;
@@ -57,6 +71,24 @@ inline constexpr RowShape layer_norm_shapes[] = {
     {785, 768, false}, {392, 128, false}, {25120, 768, true}, {65536, 1024, true}, {16384, 4096, true}};
 inline constexpr RowShape softmax_shapes[] = {{3072, 784, false}, {512, 49, false}, {65536, 1024, true}};
 inline constexpr RowShape gelu_shapes[] = {{785, 3072, false}, {392, 512, false}, {25120, 3072, true}};
+
+/// Sums of columns (gradients of biases), matrices that are transposed, copied beside others.
+inline constexpr RowShape matrix_shapes[] = {{785, 768, false}, {25120, 768, true}};
+/// Numbers of parameters: of small models and, for devices, of large ones.
+inline constexpr std::int64_t parameter_counts[] = {4 << 20, 64 << 20};
+
+/// Channels of square maps: batch norm, and pooling of 2 x 2.
+struct MapShape {
+  const char* what;
+  std::int64_t batch, channels, side;
+  bool device_only;
+  std::string name() const {
+    return std::string(what) + "_" + std::to_string(batch) + "x" + std::to_string(channels) + "x" +
+           std::to_string(side) + "x" + std::to_string(side);
+  }
+};
+inline constexpr MapShape map_shapes[] = {
+    {"compact_stem", 8, 48, 56, false}, {"compact_stem", 64, 48, 56, true}, {"large", 32, 256, 56, true}};
 
 /// Square images and kernels, the zero padding that keeps the size at stride 1; a patch embedding (stride = kernel) has
 /// none.

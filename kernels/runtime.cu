@@ -80,9 +80,10 @@ void close_queue(Queue& queue) noexcept {
 void* allocate(const Queue& queue, std::size_t bytes) {
   refuse_in_capture(queue, "memory is asked for");
   void* data = nullptr;
-  check(cudaSetDevice(queue.ordinal), "cudaSetDevice", "memory");
+  const std::string what = memory_of(queue);
+  check(cudaSetDevice(queue.ordinal), "cudaSetDevice", what.c_str());
   check(cudaMallocAsync(&data, bytes, stream_of(queue)),
-        ("cudaMallocAsync of " + std::to_string(bytes) + " bytes").c_str(), "memory");
+        ("cudaMallocAsync of " + std::to_string(bytes) + " bytes").c_str(), what.c_str());
   return data;
 }
 
@@ -177,8 +178,12 @@ void destroy(const Queue& queue, Graph* graph) noexcept {
 }
 
 Op::Op(const char* op_name, const KernelContext& kc)
-    : name(op_name), queue(*static_cast<Queue*>(kc.execution)), memory(*static_cast<MemoryPool*>(kc.memory)) {
+    : name(op_name),
+      queue(*static_cast<Queue*>(kc.execution)),
+      memory(*static_cast<MemoryPool*>(kc.memory)),
+      outer(queue.op) {
   check(cudaSetDevice(queue.ordinal), "cudaSetDevice", name);
+  queue.op = queue.latest_op = name;
 }
 
 void launch_kernel(const void* kernel, dim3 grid, dim3 block, std::size_t shared_bytes, const Op& op,

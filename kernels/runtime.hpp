@@ -20,7 +20,15 @@ struct Queue {
   void* stream = nullptr;      // cudaStream_t
   void* blas = nullptr;        // handle of the matrix products' library, made at the first one
   Capture* capture = nullptr;  // while launches are noted for a graph instead of done
+  const char* op = nullptr;    // that is running
+  const char* latest_op = nullptr;  // that began: outputs are asked for before their op does
 };
+
+/// What errors of memory begin with: "OP: memory", or "memory, after OP" between two ops.
+inline std::string memory_of(const Queue& queue) {
+  if (queue.op) return std::string(queue.op) + ": memory";
+  return queue.latest_op ? std::string("memory, after ") + queue.latest_op : "memory";
+}
 
 /// Throws CudaError for a call that a graph cannot hold, while one is captured.
 inline void refuse_in_capture(const Queue& queue, const char* call) {
@@ -69,9 +77,13 @@ void destroy(const Queue& queue, Graph* graph) noexcept;
 /// One call of one op: what its launches and their errors need to know. Its queue's device becomes this thread's.
 struct Op {
   Op(const char* op_name, const KernelContext& kc);
+  ~Op() { queue.op = outer; }
+  Op(const Op&) = delete;
+  Op& operator=(const Op&) = delete;
   const char* name;
   Queue& queue;
   MemoryPool& memory;
+  const char* outer;  // op that this one is part of
 };
 
 }  // namespace promptiqa::cuda

@@ -17,14 +17,15 @@ namespace golden {
 
 /// One golden file and how far PyTorch in float32 is from it, max|diff| / max|ref|: ours may be 4 times as far.
 /// Outputs: the worst tensor of one run (tests/golden/README.md). Gradients: some are ill-conditioned (a gamma's and
-/// a qConv bias's are sums that nearly cancel), so one run says little: PyTorch's worst tensor is 1.03e-5 of tiny in one
-/// run and 1.17e-4 when inputs and weights are perturbed by less than half an ulp. The figures are the worst tensor and
-/// the largest median over five such runs (PyTorch 2.15, one thread, 2026-11-24).
+/// a qConv bias's are sums that nearly cancel), so one run says little: PyTorch's worst tensor is 1.03e-5 of tiny in
+/// one run and 1.17e-4 when inputs and weights are perturbed by less than half an ulp. The figures are the worst tensor
+/// and the largest median over five such runs (PyTorch 2.15, one thread, 2026-11-24).
 struct File {
   const char* name;
   double output_deviation, gradient_deviation, gradient_median;
 };
-inline constexpr File files[] = {{"tiny", 1.27e-5, 1.17e-4, 1.66e-5}, {"alt", 7.41e-6, 5.63e-5, 9.11e-6}, {"stem", 4.22e-6, 6.05e-5, 4.31e-6}};
+inline constexpr File files[] = {
+    {"tiny", 1.27e-5, 1.17e-4, 1.66e-5}, {"alt", 7.41e-6, 5.63e-5, 9.11e-6}, {"stem", 4.22e-6, 6.05e-5, 4.31e-6}};
 
 inline promptiqa::TensorFile read(const std::string& name) {
   return promptiqa::read_safetensors(std::string(PROMPTIQA_TEST_DIR) + "/golden/golden_" + name + ".safetensors");

@@ -529,7 +529,10 @@ def main() -> int:
     busy = sorted({r["peer"] for r in report["results"] if (r.get("idle_cpu") or 0) > 0.05})
     if busy:
         note(f"warning: busy while they should have waited: {', '.join(busy)}; try a larger --settle")
-    return 0
+    missing = sum("problem" in result for result in report["results"])
+    if missing:
+        note(f"run.py: not measured: {missing} of {len(report['results'])}; the table says why")
+    return 1 if missing else 0
 
 
 if __name__ == "__main__":

@@ -102,7 +102,7 @@ void thread_entry() {
     try {
       (*m.body)();
     } catch (...) {
-      m.failure = std::current_exception();
+      if (!m.failure) m.failure = std::current_exception();  // what was noted before may be its cause
     }
     m.threads[m.current].status = Status::ended;
     yield(m);

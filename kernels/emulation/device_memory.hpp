@@ -12,6 +12,9 @@ namespace promptiqa::emulation {
 /// is, its pool does.
 inline std::atomic<int> devices{1};
 
+/// The largest block that cuda::allocate() has memory for, on this OS thread.
+inline thread_local std::size_t largest_block = static_cast<std::size_t>(-1);
+
 /// A block of exactly `bytes` bytes at a multiple of 256, all bits set. Throws std::bad_alloc.
 void* device_allocate(std::size_t bytes);
 /// Throws EmulationError when the block's canaries are broken or it is no block.

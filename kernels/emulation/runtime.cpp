@@ -75,6 +75,8 @@ void close_queue(Queue& queue) noexcept {
 
 void* allocate(const Queue& queue, std::size_t bytes) {
   refuse_in_capture(queue, "memory is asked for");
+  if (bytes > emulation::largest_block)
+    throw CudaError(memory_of(queue) + ": cudaMallocAsync of " + std::to_string(bytes) + " bytes failed: emulated");
   return emulation::device_allocate(bytes);
 }
 void release(const Queue& queue, void* data) noexcept {  // broken canaries end the program: better seen than not
@@ -99,6 +101,11 @@ void copy_to_host(const Queue& queue, void* to, const void* from, std::size_t by
 void synchronize(const Queue& queue) { refuse_in_capture(queue, "the host waits"); }
 
 Op::Op(const char* op_name, const KernelContext& kc)
-    : name(op_name), queue(*static_cast<Queue*>(kc.execution)), memory(*static_cast<MemoryPool*>(kc.memory)) {}
+    : name(op_name),
+      queue(*static_cast<Queue*>(kc.execution)),
+      memory(*static_cast<MemoryPool*>(kc.memory)),
+      outer(queue.op) {
+  queue.op = queue.latest_op = name;
+}
 
 }  // namespace promptiqa::cuda

@@ -104,6 +104,7 @@ bool in_shared_memory(const void* p) {
 }
 
 SharedRange static_shared_range(const char* name, const void* identity, std::size_t bytes) {
+  const EmulatorScope scope;
   Memory& m = memory();
   for (const Variable& v : m.variables)
     if (v.identity == identity) return {m.base() + v.first, v.first, v.bytes, v.name};
@@ -117,6 +118,7 @@ SharedRange static_shared_range(const char* name, const void* identity, std::siz
 }
 
 SharedRange dynamic_shared_range(std::size_t first, std::size_t bytes) {
+  const EmulatorScope scope;
   if (first + bytes > dynamic_shared_bytes())
     report("wants bytes " + std::to_string(first) + " to " + std::to_string(first + bytes) +
            " of dynamic shared memory, the launch has " + std::to_string(dynamic_shared_bytes()));

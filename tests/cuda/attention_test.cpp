@@ -15,7 +15,9 @@ struct Case {
   int64_t shift = 0;         // elements behind an aligned address
   double scale = 0;          // 0: 1 / sqrt(head_dim)
   int64_t gap = 0;           // q, k, v and o with strides of their own: unused elements, a multiple of this
-  int misaligned = -1;       // number of the tensor, 0 to 3 for q, k, v, o, whose rows have one more
+  int misaligned = -1;       // number of the tensor, 0 to 3 for q, k, v, o, of which one stride has one more
+  enum Stride { row, head, batch_entry } stride = row;
+  int unaligned = -1;  // number of the tensor, 0 to 7 for q, k, v, o, d_o, dq, dk, dv, that is an element behind
 };
 
 /// Where the elements of q, k, v or o lie: distances of batch entries, heads and rows, and elements in all.
@@ -29,14 +31,16 @@ Layout layout_of(const Case& c, int number, int64_t length) {
   const int64_t width = c.heads * c.head_dim;
   if (c.interleaved && number < 3) return {3 * length * width, c.head_dim, 3 * width, 3 * c.batch * length * width};
   if (c.gap == 0) return {length * width, c.head_dim, width, c.batch * length * width};
-  const int64_t gap = c.gap * (number + 1), more = number == c.misaligned ? 1 : 0;
-  const auto whole = [&](int64_t n) { return (n + c.gap - 1) / c.gap * c.gap; };  // only rows are misaligned
-  const int64_t inner = c.head_dim + gap;  // of heads or of rows
+  const int64_t gap = c.gap * (number + 1), inner = c.head_dim + gap;  // of heads or of rows
+  const auto more = [&](Case::Stride stride) { return number == c.misaligned && stride == c.stride ? 1 : 0; };
+  const auto whole = [&](int64_t n) { return (n + c.gap - 1) / c.gap * c.gap; };  // only one stride is misaligned
   if (number % 2 == 0) {
-    const int64_t row = whole(c.heads * inner) + gap + more, batch = whole(length * row) + gap;
-    return {batch, inner, row, c.batch * batch};
+    const int64_t head = inner + more(Case::head), row = whole(c.heads * head) + gap + more(Case::row);
+    const int64_t batch = whole(length * row) + gap + more(Case::batch_entry);
+    return {batch, head, row, c.batch * batch};
   }
-  const int64_t row = inner + more, head = whole(length * row) + gap, batch = c.heads * head + gap;
+  const int64_t row = inner + more(Case::row), head = whole(length * row) + gap + more(Case::head);
+  const int64_t batch = whole(c.heads * head) + gap + more(Case::batch_entry);
   return {batch, head, row, c.batch * batch};
 }
 
@@ -74,7 +78,10 @@ Numbers gathered(const Case& c, const Layout& l, int64_t length, const Numbers& 
 std::string name_of(const Case& c, const Path& path) {
   std::string text = path.name;
   for (int64_t n : {c.batch, c.heads, c.queries, c.keys, c.head_dim}) text += " " + std::to_string(n);
-  if (c.gap) text += " gaps of " + std::to_string(c.gap) + ", misaligned: " + std::to_string(c.misaligned);
+  if (c.gap)
+    text += " gaps of " + std::to_string(c.gap) + ", misaligned: " + std::to_string(c.misaligned) + " in stride " +
+            std::to_string(c.stride);
+  if (c.unaligned >= 0) text += " unaligned tensor " + std::to_string(c.unaligned);
   return text + (c.interleaved ? " interleaved" : "") + (c.shift ? " unaligned" : "");
 }
 
@@ -106,9 +113,10 @@ Values run(const Case& c, const KernelTable<T>& table, const KernelContext& cont
   const auto placed = [&](const Layout& at, int64_t length, const Numbers& dense) {
     return dense.empty() ? dense : spread(c, at, length, dense);
   };
-  const Buffer<T> all(qkv, c.shift), q(placed(q_at, c.queries, r.q), c.shift), k(placed(k_at, c.keys, r.k), c.shift),
-      v(placed(v_at, c.keys, r.v), c.shift), d_o(placed(o_at, c.queries, r.d_o), c.shift);
-  const Buffer<T> o(o_at.count, c.shift);
+  const auto shift = [&](int number) { return c.shift + (number == c.unaligned ? 1 : 0); };
+  const Buffer<T> all(qkv, c.shift), q(placed(q_at, c.queries, r.q), shift(0)), k(placed(k_at, c.keys, r.k), shift(1)),
+      v(placed(v_at, c.keys, r.v), shift(2)), d_o(placed(o_at, c.queries, r.d_o), shift(4));
+  const Buffer<T> o(o_at.count, shift(3));
   const Buffer<A> lse(c.batch * c.heads * c.queries);
   AttentionArgs<T> f{};
   f.batch = c.batch, f.heads = c.heads, f.queries = c.queries, f.keys = c.keys, f.head_dim = c.head_dim;
@@ -129,10 +137,10 @@ Values run(const Case& c, const KernelTable<T>& table, const KernelContext& cont
   CHECK((r.o == inferred));
   r.log_sum_exp = lse.values();
 
-  const Buffer<T> given_o(placed(o_at, c.queries, given ? given->o : r.o), c.shift);
+  const Buffer<T> given_o(placed(o_at, c.queries, given ? given->o : r.o), shift(3));
   const Buffer<A> given_lse(given ? given->log_sum_exp : r.log_sum_exp);
-  const Buffer<T> d_all(c.interleaved ? 3 * q_count : 0, c.shift), dq(q_at.count, c.shift), dk(k_at.count, c.shift),
-      dv(v_at.count, c.shift);
+  const Buffer<T> d_all(c.interleaved ? 3 * q_count : 0, c.shift), dq(q_at.count, shift(5)), dk(k_at.count, shift(6)),
+      dv(v_at.count, shift(7));
   AttentionBackwardArgs<T> b{};
   b.forward = f;
   b.forward.o = given_o.data();
@@ -216,7 +224,7 @@ void check(const Case& c, const Path& path) {
   CHECK((got[0].o == got[1].o && got[0].log_sum_exp == got[1].log_sum_exp));
   CHECK((got[0].dq == got[1].dq && got[0].dk == got[1].dk && got[0].dv == got[1].dv));
   Case aligned = c;
-  aligned.shift = 0;
+  aligned.shift = 0, aligned.unaligned = -1;
   const Values want = run<double, T>(aligned, exact().kernels<double>(), exact().kernel_context(), &got[0]);
   const double sum_roundoff = epsilon_of<accumulate_t<T>> / 2, store = epsilon_of<T> / 2;
   const Bounds b = bounds_of(c, want, sum_roundoff, path.operand_error);
@@ -283,16 +291,29 @@ TEST_CASE("attention with strides of each tensor's own", "[cuda]") {
   check<double>(c, plain);
   check<bfloat16>(c, plain);
   check<float>(c, little_shared);
-  for (const int misaligned : {-1, 0, 1, 2, 3}) {  // one of them is enough to do without vectors
-    c.misaligned = misaligned;
+  const auto check_vectors = [&] {
     check<bfloat16>(c, bf16_tensor_cores);
     check<float>(c, tf32_tensor_cores);
     check<float>(c, plain);
-  }
+  };
+  check_vectors();
+  for (const int misaligned : {0, 1, 2, 3})  // one stride of one of them is enough to do without vectors
+    for (const Case::Stride stride : {Case::row, Case::head, Case::batch_entry}) {
+      c.misaligned = misaligned, c.stride = stride;
+      check_vectors();
+    }
   c.gap = 1, c.misaligned = -1;
   check<bfloat16>(c, bf16_tensor_cores);
   check<float>(c, plain);
   check<bfloat16>(c, little_shared);
+}
+
+TEST_CASE("attention where one tensor does not begin at a whole vector", "[cuda]") {
+  Case c = {1, 2, 5, 9, 16};
+  for (c.unaligned = 0; c.unaligned < 8; ++c.unaligned) {
+    check<bfloat16>(c, bf16_tensor_cores);
+    check<float>(c, tf32_tensor_cores);
+  }
 }
 
 // The most shared memory of a block, from the CUDA C++ Programming Guide's technical specifications per compute
@@ -366,5 +387,25 @@ TEST_CASE("attention with scores that are infinite or not numbers", "[cuda]") {
     f.keys = 3;
     table.attention(device_context().kernel_context(), f);
     CHECK(std::isnan(o.values()[0]));
+  }
+}
+
+TEST_CASE("attention whose first steps have no score that counts", "[cuda]") {
+  // A whole step of keys at -inf leaves the largest score at -inf: its exponential must not become that of NaN.
+  const int64_t keys = 131;  // two steps of at most 64 keys, and some
+  Numbers k_numbers(keys, -std::numeric_limits<double>::infinity()), v_numbers(keys, 5);
+  k_numbers[129] = 1, v_numbers[129] = 7;
+  for (const Path& path : {plain, tf32_tensor_cores, little_shared}) {
+    if (!can_be_given(path.traits, sizeof(float))) continue;
+    INFO(path.name);
+    const WithTraits traits(path.traits);
+    const Buffer<float> q(Numbers{1}), k(k_numbers), v(v_numbers), o(1), lse(1);
+    AttentionArgs<float> f{};
+    f.batch = f.heads = f.queries = f.head_dim = 1, f.keys = keys, f.scale = 1;
+    f.q_row = f.k_row = f.v_row = f.o_row = 1;
+    f.q = q.data(), f.k = k.data(), f.v = v.data(), f.o = o.data(), f.log_sum_exp = lse.data();
+    cuda::kernel_table<float>().attention(device_context().kernel_context(), f);
+    CHECK(o.values()[0] == 7);
+    CHECK(worst_ratio(lse.values(), Numbers{1}, Numbers{1}, 4 * epsilon_of<float>, 0) <= 1);
   }
 }

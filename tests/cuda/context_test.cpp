@@ -79,6 +79,43 @@ TEST_CASE("two CUDA contexts have queues and memory of their own", "[cuda]") {
   CHECK(moved.full<float>(Shape{1}, 3).item() == 3);
 }
 
+namespace {
+
+/// While it lives, the emulated device has no memory left.
+struct NoMemory {
+  NoMemory() { emulation::largest_block = 0; }
+  ~NoMemory() { emulation::largest_block = static_cast<std::size_t>(-1); }
+};
+
+}  // namespace
+
+TEST_CASE("when a device has no memory left the error names the op and the call", "[cuda]") {
+  Context ctx = make_cuda_context(0, std::make_shared<ThreadPool>(1));
+  const Tensor<float> x = ctx.full<float>(Shape{2, 3}, 1), statistics = ctx.full<float>(Shape{2}, 1),
+                      weight = ctx.full<float>(Shape{3}, 1);
+  Tensor<float> dweight = ctx.full<float>(Shape{3}, 0), dbias = ctx.full<float>(Shape{3}, 0);
+  const LayerNormBackwardArgs<float> args = {2,
+                                             3,
+                                             x.data(),
+                                             x.data(),
+                                             weight.data(),
+                                             statistics.data(),
+                                             statistics.data(),
+                                             nullptr,
+                                             dweight.mutable_data(),
+                                             dbias.mutable_data()};
+  const auto backward = [&] { cuda::kernel_table<float>().layer_norm_backward(ctx.kernel_context(), args); };
+  {
+    const NoMemory none;
+    CHECK_THROWS_AS(backward(), CudaError);
+    CHECK_THROWS_WITH(backward(), ContainsSubstring("layer_norm_backward: memory: cudaMallocAsync of "));
+    // An output is asked for before its op begins: what can be named is the op before.
+    CHECK_THROWS_WITH(add(ctx, x, x), ContainsSubstring("memory, after layer_norm_backward: cudaMallocAsync of "));
+  }
+  backward();
+  CHECK(dbias.host() == std::vector<float>{2, 2, 2});
+}
+
 TEST_CASE("a device that is not there is refused by name", "[cuda]") {
   CHECK(cuda_devices().size() == 1);
   CHECK_THROWS_AS(make_cuda_context(1), CudaError);

@@ -198,6 +198,14 @@ TEST_CASE("vectors of shared memory", "[emulation]") {
 
 // ---- detectors ------------------------------------------------------------------------------------------------------
 
+TEST_CASE("of two faults of a thread the first is reported", "[emulation]") {
+  const std::string report = report_of(1, 1, [] {
+    emulation::note_fault("does one thing");
+    emulation::report("does another");
+  });
+  CHECK_THAT(report, ContainsSubstring("does one thing"));
+}
+
 TEST_CASE("a shared element that nobody has written is reported", "[emulation]") {
   const std::string report = report_of(2, 64, [] {
     PROMPTIQA_SHARED(float, tile, 64);

@@ -15,6 +15,28 @@ const std::vector<std::int64_t> row_lengths = {1,   2,   3,   31,  32,  33,  40,
                                                256, 257, 258, 260, 264, 384, 512, 514, 516,  520,  768,  1000, 1024, 1028, 1032, 1500,
                                                2047, 2048, 2056, 3001, 4097, 8200};
 
+/// `unaligned`: which of x, dy and dx is an element behind an aligned address.
+void check_layer_norm_backward(std::int64_t rows, std::int64_t columns, bool with_dx, bool with_parameters,
+                               int unaligned = -1) {
+  check_all("layer_norm_backward " + shape({rows, columns}), 60 + 2 * std::sqrt(static_cast<double>(rows)), 8,
+            [&](const auto& t) {
+              using T = ELEMENT(t);
+              using A = accumulate_t<T>;
+              const Buffer<T> x(random_numbers(rows * columns, 1), unaligned == 0),
+                  dy(random_numbers(rows * columns, 4), unaligned == 1), dx(rows * columns, unaligned == 2);
+              const Buffer<A> weight(positive_numbers(columns, 2)), mean(random_numbers(rows, 5)),
+                  rstd(positive_numbers(rows, 6)), dweight(columns), dbias(columns);
+              t.kernels.layer_norm_backward(
+                  t.context, {rows, columns, x.data(), dy.data(), weight.data(), mean.data(), rstd.data(),
+                              with_dx ? dx.data() : nullptr, with_parameters ? dweight.data() : nullptr,
+                              with_parameters ? dbias.data() : nullptr});
+              Outputs outputs;
+              if (with_dx) outputs.push_back(dx.values());
+              if (with_parameters) outputs.push_back(dweight.values()), outputs.push_back(dbias.values());
+              return outputs;
+            });
+}
+
 }  // namespace
 
 TEST_CASE("softmax and its gradient of rows of any length", "[cuda]") {
@@ -38,6 +60,37 @@ TEST_CASE("softmax and its gradient of rows of any length", "[cuda]") {
         return Outputs{dx.values()};
       });
     }
+}
+
+TEST_CASE("softmax and layer norm where one tensor does not begin at a whole vector", "[cuda]") {
+  const std::int64_t rows = 5, columns = 24, count = rows * columns;
+  for (int unaligned = 0; unaligned < 3; ++unaligned) {
+    const auto shift = [&](int number) { return number == unaligned ? 1 : 0; };
+    const std::string name = ", tensor " + std::to_string(unaligned);
+    check_all("softmax" + name, 40, 0, [&](const auto& t) {
+      using T = ELEMENT(t);
+      const Buffer<T> x(random_numbers(count, 1), shift(0)), y(count, shift(1));
+      t.kernels.softmax(t.context, {rows, columns, accumulate_t<T>(1.5), x.data(), y.data()});
+      return Outputs{y.values()};
+    });
+    check_all("softmax backward" + name, 40, 2 * 1.5 * columns, [&](const auto& t) {  // a row of y sums to about 24
+      using T = ELEMENT(t);
+      const Buffer<T> y(positive_numbers(count, 2), shift(0)), dy(random_numbers(count, 3), shift(1)),
+          dx(count, shift(2));
+      t.kernels.softmax_backward(t.context, {rows, columns, accumulate_t<T>(0.5), y.data(), dy.data(), dx.data()});
+      return Outputs{dx.values()};
+    });
+    check_all("layer_norm" + name, 60, 2, [&](const auto& t) {
+      using T = ELEMENT(t);
+      using A = accumulate_t<T>;
+      const Buffer<T> x(random_numbers(count, 1), shift(0)), y(count, shift(1));
+      const Buffer<A> weight(positive_numbers(columns, 2)), bias(random_numbers(columns, 3));
+      t.kernels.layer_norm(t.context,
+                           {rows, columns, A(0.01), x.data(), weight.data(), bias.data(), y.data(), nullptr, nullptr});
+      return Outputs{y.values()};
+    });
+    check_layer_norm_backward(rows, columns, true, true, unaligned);
+  }
 }
 
 TEST_CASE("softmax in place", "[cuda]") {
@@ -67,30 +120,6 @@ TEST_CASE("layer norm of rows of any length", "[cuda]") {
         });
 }
 
-namespace {
-
-void check_layer_norm_backward(std::int64_t rows, std::int64_t columns, bool with_dx, bool with_parameters) {
-  check_all("layer_norm_backward " + shape({rows, columns}), 60 + 2 * std::sqrt(static_cast<double>(rows)), 8,
-            [&](const auto& t) {
-              using T = ELEMENT(t);
-              using A = accumulate_t<T>;
-              const Buffer<T> x(random_numbers(rows * columns, 1)), dy(random_numbers(rows * columns, 4)),
-                  dx(rows * columns);
-              const Buffer<A> weight(positive_numbers(columns, 2)), mean(random_numbers(rows, 5)),
-                  rstd(positive_numbers(rows, 6)), dweight(columns), dbias(columns);
-              t.kernels.layer_norm_backward(
-                  t.context, {rows, columns, x.data(), dy.data(), weight.data(), mean.data(), rstd.data(),
-                              with_dx ? dx.data() : nullptr, with_parameters ? dweight.data() : nullptr,
-                              with_parameters ? dbias.data() : nullptr});
-              Outputs outputs;
-              if (with_dx) outputs.push_back(dx.values());
-              if (with_parameters) outputs.push_back(dweight.values()), outputs.push_back(dbias.values());
-              return outputs;
-            });
-}
-
-}  // namespace
-
 TEST_CASE("gradients of layer norm for rows of any length and number", "[cuda]") {
   for (std::int64_t columns : row_lengths) check_layer_norm_backward(3, columns, true, true);
   for (std::int64_t rows : {1, 4, 5, 31, 32, 33, 70, 200}) {  // one block of four warps, up to twelve
@@ -108,7 +137,8 @@ TEST_CASE("batch norm of channels in one part and in several", "[cuda]") {
   struct Size {
     std::int64_t batch, channels, area;
   };
-  for (const Size s : {Size{3, 4, 5}, Size{2, 2, 4100}, Size{1, 1, 12289}, Size{8200, 1, 1}, Size{2, 130, 3}})
+  for (const Size s :
+       {Size{3, 4, 5}, Size{2, 2, 4100}, Size{1, 1, 12289}, Size{8200, 1, 1}, Size{2, 130, 3}, Size{1, 3, 1}})
     for (bool training : {true, false}) {
       check_wide("batch_norm " + shape({s.batch, s.channels, s.area}), 150, 2, [&](const auto& t) {
         using T = ELEMENT(t);
@@ -293,8 +323,8 @@ TEST_CASE("copies keep every bit", "[cuda]") {
   struct Rows {
     std::int64_t rows, run, x_stride, y_stride;
   };
-  for (const Rows r : {Rows{5, 8, 8, 8}, Rows{5, 8, 24, 16}, Rows{7, 3, 5, 9}, Rows{3, 16, 20, 17}, Rows{1, 2047, 2047, 2047},
-                       Rows{300, 4, 12, 4}, Rows{2, 5, 0, 5}})
+  for (const Rows r : {Rows{5, 8, 8, 8}, Rows{5, 8, 24, 16}, Rows{7, 3, 5, 9}, Rows{3, 16, 20, 17}, Rows{3, 16, 19, 24},
+                       Rows{1, 2047, 2047, 2047}, Rows{300, 4, 12, 4}, Rows{2, 5, 0, 5}})
     for (std::int64_t shift : {0, 1})
       check_all("copy_rows " + shape({r.rows, r.run, r.x_stride, r.y_stride}), 0.5, 0, [&](const auto& t) {
         using T = ELEMENT(t);

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <type_traits>
 
+#include "../../kernels/attention_choice.cuh"
 #include "../../kernels/launch.cuh"
 #include "../../kernels/rearrange.cuh"
 #include "products.hpp"
@@ -69,6 +70,38 @@ void check_far_broadcast() {
   emulation::device_free(memory);
 }
 
+/// Attention and its gradients of three queries and keys, on a device where a block has `shared` bytes: the emulator
+/// refuses a launch that wants more.
+template <class T>
+void check_shared_limit(cuda::DeviceTraits traits, int64_t head_dim, std::size_t shared) {
+  INFO(sizeof(T) << " bytes an element, heads of " << head_dim << ", " << shared << " bytes of shared memory");
+  using A = accumulate_t<T>;
+  traits.shared_bytes = shared;
+  const WithTraits device(traits);
+  const int64_t count = 3 * head_dim;
+  const Buffer<T> q(numbers<T>(count, 1)), k(numbers<T>(count, 2)), v(numbers<T>(count, 3)), d_o(numbers<T>(count, 4)),
+      o(count), dq(count), dk(count), dv(count);
+  const Buffer<A> log_sum_exp(3);
+  AttentionBackwardArgs<T> b{};
+  AttentionArgs<T>& f = b.forward;
+  f.batch = f.heads = 1, f.queries = f.keys = 3, f.head_dim = head_dim, f.scale = 1;
+  f.q_row = f.k_row = f.v_row = f.o_row = head_dim;
+  f.q = q.data(), f.k = k.data(), f.v = v.data(), f.o = o.data(), f.log_sum_exp = log_sum_exp.data();
+  b.d_o = d_o.data(), b.dq = dq.data(), b.dk = dk.data(), b.dv = dv.data();
+  CHECK_NOTHROW(cuda::kernel_table<T>().attention(emulated().kernel_context(), f));
+  CHECK_NOTHROW(cuda::kernel_table<T>().attention_backward(emulated().kernel_context(), b));
+}
+
+/// With exactly what each of the tiled kernels takes, and with one byte less.
+template <class T, class Math, int D, int Step, int BackwardStep>
+void check_shared_limits(const cuda::DeviceTraits& traits) {
+  using Forward = cuda::AttentionTile<Math, D, Step>;
+  using Backward = cuda::AttentionTile<Math, D, BackwardStep>;
+  for (const std::size_t bytes : {Forward::shared_bytes(1, 0), Forward::shared_bytes(1, 4 * Step),
+                                  Backward::shared_bytes(2, 0), Backward::shared_bytes(2, 4 * BackwardStep)})
+    for (const std::size_t less : {0u, 1u}) check_shared_limit<T>(traits, D, bytes - less);
+}
+
 template <class Index>
 Numbers gathered(int64_t count, const PermuteLoops& loops, const Buffer<float>& x) {
   const Buffer<float> y(count);
@@ -82,6 +115,14 @@ Numbers gathered(int64_t count, const PermuteLoops& loops, const Buffer<float>& 
 TEST_CASE("epilogues of more rows and entries than a grid has", "[cuda]") {
   check_epilogue(65537, 1);
   check_epilogue(1, 65537);
+}
+
+TEST_CASE("attention takes no more shared memory than a block has", "[cuda]") {
+  check_shared_limits<float, cuda::PlainMath<float>, 32, 32, 32>(plain.traits);
+  check_shared_limits<float, cuda::PlainMath<float>, 128, 32, 32>(plain.traits);
+  check_shared_limits<double, cuda::PlainMath<double>, 64, 32, 32>(plain.traits);
+  check_shared_limits<float, cuda::Tf32Math, 64, 64, 32>(tf32_tensor_cores.traits);
+  check_shared_limits<bfloat16, cuda::Bf16Math, 128, 64, 32>(bf16_tensor_cores.traits);
 }
 
 TEST_CASE("indices are computed in 32 bits exactly where they fit", "[cuda]") {

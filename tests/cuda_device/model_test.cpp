@@ -62,7 +62,7 @@ TEST_CASE("golden parity on the device", "[golden]") {
   }
 }
 
-TEST_CASE("pictures are resized to the CPU's bits on the device", "[golden]") {
+TEST_CASE("pictures are resized to the CPU's bits on the device", "[golden][resize]") {
   Context ctx = device(), cpu = Context::cpu();
   for (const int channels : {1, 3, 4}) {
     const auto images = noise({{1, 1}, {3, 500}, {224, 224}, {225, 223}, {512, 384}, {1999, 1333}}, channels);
@@ -71,7 +71,7 @@ TEST_CASE("pictures are resized to the CPU's bits on the device", "[golden]") {
   }
 }
 
-TEST_CASE("a graph replays inference to the same bits on the device", "[golden]") {
+TEST_CASE("a graph replays inference to the same bits on the device", "[golden][graph]") {
   Context ctx = device();
   const auto model = Model<float>::from_tensors(ctx, golden::weights_of(golden::read("tiny")));
   const int side = static_cast<int>(model.config().image_size);

@@ -3,12 +3,14 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <nlohmann/json.hpp>
@@ -70,6 +72,29 @@ TEST_CASE("an image is scored with the shipped weights and prompt", "[score]") {
   CHECK(run.code == 0);
   CHECK_THAT(run.out, ContainsSubstring("photos/p0.ppm  0."));
   CHECK(run.err.empty());
+}
+
+TEST_CASE("lower precisions give nearly the same scores, or say that the processor has none", "[score]") {
+  const Workshop shop;
+  const auto scores = [&](const std::string& arguments) {
+    const auto run = shop.score("photos --json - " + arguments);
+    INFO(run.err);
+    REQUIRE(run.code == 0);
+    const nlohmann::json result = nlohmann::json::parse(run.out);
+    std::vector<double> values;
+    for (const auto& image : result.at("images")) values.push_back(image.at("score"));
+    REQUIRE(values.size() == 4);
+    return std::make_pair(values, run.err);
+  };
+  const std::vector<double> exact = scores("--precision fp32").first;
+  for (const std::string precision : {"bf16", "int8"}) {
+    const auto [near, err] = scores("--precision " + precision);
+    double off = 0;
+    for (std::size_t i = 0; i < near.size(); ++i) off = std::max(off, std::abs(near[i] - exact[i]));
+    INFO(precision << " " << err);
+    CHECK(off < 0.03);  // patterns, not photographs
+    CHECK((err.empty() ? off > 0 : off == 0 && err.find("fp32") != std::string::npos));
+  }
 }
 
 TEST_CASE("broken images become rows and the others are scored", "[score]") {

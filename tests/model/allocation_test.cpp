@@ -38,8 +38,12 @@ void operator delete(void* data, std::size_t) noexcept { std::free(data); }
 void operator delete[](void* data, std::size_t) noexcept { std::free(data); }
 
 TEST_CASE("warm image features and logits allocate nothing at all, whatever batch sizes alternate") {
-  Context ctx = Context::cpu(1);  // with more, how much scratch is in use at once depends on the scheduler
-  const auto model = Model<float>::load(ctx, std::string(PROMPTIQA_SOURCE_DIR) + "/weights/promptiqa-compact.safetensors");
+  // Where the processor cannot, fp32 is tested once more.
+  const Precision precision = GENERATE(Precision::fp32, Precision::bf16, Precision::int8);
+  // One thread: with more, how much scratch is in use at once depends on the scheduler.
+  Context ctx = Context::cpu(1, cpu_backend(precision));
+  const auto model =
+      Model<float>::load(ctx, std::string(PROMPTIQA_SOURCE_DIR) + "/weights/promptiqa-compact.safetensors");
   const std::int64_t side = model.config().image_size, width = model.config().prompt_dim;
   for (int round = 0; round < 12; ++round)
     for (const std::int64_t batch : {std::int64_t{1}, std::int64_t{3}, std::int64_t{2}}) {

@@ -39,9 +39,9 @@ TEST_CASE("golden parity in float on every backend") {
 }
 
 // bfloat16 operands are off by up to 2^-8 = 0.4%; the deepest golden chain has some 40 products, whose errors add like
-// a random walk and are damped by norms and residuals; the convolutions at both ends round too, and the last ones average a
-// few pixels only (tiny: 3.9% with them, under 3% without). 5% of a tensor's size would be a defect; fp32's gate, 1e-6 or
-// so, must fail, or nothing was rounded.
+// a random walk and are damped by norms and residuals; the convolutions at both ends round too, and the last ones
+// average a few pixels only (tiny: 3.9% with them, under 3% without). 5% of a tensor's size would be a defect; fp32's
+// gate, 1e-6 or so, must fail, or nothing was rounded.
 TEST_CASE("golden scores in bf16 are near, and not fp32's") {
   std::string notice;
   const CpuBackend backend = cpu_backend(Precision::bf16, &notice);

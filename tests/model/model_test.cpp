@@ -29,7 +29,8 @@ Image picture(unsigned seed, double noise = 0, int side = 96) {
       for (int c = 0; c < 3; ++c) {
         const double clean = 128 + 90 * std::sin(fx * x + c) * std::cos(fy * y - c);
         const double spoiled = clean + noise * 255 * (static_cast<double>(random() % 1000) / 1000 - 0.5);
-        pixels[static_cast<std::size_t>((y * side + x) * 3 + c)] = static_cast<std::uint8_t>(std::clamp(spoiled, 0.0, 255.0));
+        pixels[static_cast<std::size_t>((y * side + x) * 3 + c)] =
+            static_cast<std::uint8_t>(std::clamp(spoiled, 0.0, 255.0));
       }
   return Image::from_vector(std::move(pixels), side, side, 3);
 }
@@ -204,7 +205,8 @@ TEST_CASE("the exact rewrites equal the plain form") {
     bool formed = false;
     for (int i = 0; i < 40 && !formed; ++i) {
       merged = merging.image_features(ctx, images);
-      formed = std::memcmp(merged.data(), averaged.data(), static_cast<std::size_t>(merged.numel()) * sizeof(double)) != 0;
+      formed =
+          std::memcmp(merged.data(), averaged.data(), static_cast<std::size_t>(merged.numel()) * sizeof(double)) != 0;
     }
     CHECK(formed);
     CHECK(golden::deviation(merged, expected) < 1e-13);
@@ -404,14 +406,16 @@ TEST_CASE("wrong weights files are refused by tensor") {
   integers.tensors[index(integers, "norm.weight")].dtype = DType::i64;
   CHECK_THROWS_WITH(load(integers), ContainsSubstring("'norm.weight' must be of a floating-point type"));
 
-  for (const float bad : {std::nanf(""), std::numeric_limits<float>::infinity(), -std::numeric_limits<float>::infinity()}) {
+  for (const float bad :
+       {std::nanf(""), std::numeric_limits<float>::infinity(), -std::numeric_limits<float>::infinity()}) {
     TensorFile broken = tiny();
     NamedTensor& target = broken.tensors[index(broken, "MALs.1.channel_attention.c_k.weight")];
     std::vector<float> values(static_cast<std::size_t>(target.shape.numel()), 0.5f);
     values[4321] = bad;
     target.data = values.data();
     target.owner = nullptr;
-    CHECK_THROWS_WITH(load(broken), ContainsSubstring("'MALs.1.channel_attention.c_k.weight'") && ContainsSubstring("4321"));
+    CHECK_THROWS_WITH(load(broken),
+                      ContainsSubstring("'MALs.1.channel_attention.c_k.weight'") && ContainsSubstring("4321"));
   }
 
   TensorFile negative = tiny();

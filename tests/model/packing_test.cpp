@@ -182,7 +182,8 @@ TEST_CASE("a packed model still records: gradients reach the image") {
   const Tensor<float> gradient = tape.gradient(image);
   REQUIRE(gradient);
   double most = 0;
-  for (const float g : gradient.values()) most = std::max(most, std::isfinite(g) ? static_cast<double>(std::abs(g)) : 1e30);
+  for (const float g : gradient.values())
+    most = std::max(most, std::isfinite(g) ? static_cast<double>(std::abs(g)) : 1e30);
   CHECK((most > 1e-8 && most < 1e3));
 }
 

@@ -41,10 +41,12 @@ TEST_CASE("eight threads score with one model", "[threads]") {
         for (std::size_t i = 0; i < found.size(); ++i)
           difference = std::max(difference, static_cast<double>(std::abs(found[i].logit - expected[i].logit)));
         const Prompt again = model.with_scores(own, prompt, scores);
-        difference = std::max(difference, static_cast<double>(std::abs(model.score(own, images[0], again).logit - expected[0].logit)));
+        difference = std::max(
+            difference, static_cast<double>(std::abs(model.score(own, images[0], again).logit - expected[0].logit)));
       }
       worst[static_cast<std::size_t>(t)] = difference;
     });
   for (std::thread& worker : workers) worker.join();
-  for (double difference : worst) CHECK(difference < 5e-5);  // rounding of float32 logits of size 1, 4 golden deviations
+  for (double difference : worst)
+    CHECK(difference < 5e-5);  // rounding of float32 logits of size 1, 4 golden deviations
 }

@@ -18,8 +18,8 @@ using namespace promptiqa;
 
 namespace {
 
-// PyTorch float32's own distance from float64 at official size, max|diff| (its authors' measurement over several inputs):
-// the floor under the distance found in the file at hand, which for a single number can be small by luck.
+// PyTorch float32's own distance from float64 at official size, max|diff| (its authors' measurement over several
+// inputs): the floor under the distance found in the file at hand, which for a single number can be small by luck.
 constexpr double feature_floor = 1.1e-6, logit_floor = 8e-7;
 
 double distance(const Tensor<float>& a, const Tensor<float>& b) {
@@ -52,7 +52,8 @@ void check(const std::string& weights) {
   const TensorFile io = read_tensor_file(std::string(folder) + "/io.safetensors");
   const auto get = [&](const std::string& name) { return golden::tensor<float>(ctx, io, name); };
   const auto gate = [&](const char* what, const Tensor<float>& ours, double floor) {
-    const double own = distance(get(what), get(std::string(what) + ".f64")), found = distance(ours, get(std::string(what) + ".f64"));
+    const double own = distance(get(what), get(std::string(what) + ".f64")),
+                 found = distance(ours, get(std::string(what) + ".f64"));
     std::cout << "  " << what << ": PyTorch float32 is " << own << " from float64, this is " << found << "\n";
     CHECK(found <= 4 * std::max(own, floor));
   };
@@ -68,7 +69,8 @@ void check(const std::string& weights) {
               << (seconds() - start) / static_cast<double>(image.dim(0)) << " s per image\n";
     gate("feature", feature, feature_floor);
     const Tensor<float> prompts = get("prompts");
-    const Tensor<float> fused = model.fuse_prompt(ctx, expand(ctx, prompts.reshape({1, prompts.dim(0), prompts.dim(1)}), 0, image.dim(0)));
+    const Tensor<float> fused =
+        model.fuse_prompt(ctx, expand(ctx, prompts.reshape({1, prompts.dim(0), prompts.dim(1)}), 0, image.dim(0)));
     const Tensor<float> logit = model.logits(ctx, feature, fused);
     gate("logit", logit, logit_floor);
     gate("score", sigmoid(ctx, logit), logit_floor / 4);

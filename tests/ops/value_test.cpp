@@ -106,7 +106,8 @@ TEST_CASE("a product summed by rows is the product, and says which rows are done
     std::vector<double> numbers(37 * 19 + 37 * 23);
     for (std::size_t i = 0; i < numbers.size(); ++i) numbers[i] = std::sin(static_cast<double>(i));
     const Tensor<double> a = ctx.from<double>(Shape{37, 19}, std::span<const double>(numbers.data(), 37 * 19));
-    const Tensor<double> b = ctx.from<double>(Shape{37, 23}, std::span<const double>(numbers.data() + 37 * 19, 37 * 23));
+    const Tensor<double> b =
+        ctx.from<double>(Shape{37, 23}, std::span<const double>(numbers.data() + 37 * 19, 37 * 23));
     const Tensor<double> want = matmul(ctx, a, b, true, false, 1.0);
     for (const std::int64_t rows : {1, 10, 36, 37, 100}) {
       std::vector<std::int64_t> ends{0};
@@ -144,7 +145,8 @@ TEST_CASE("a packed convolution is for inference, with the kernels it was packed
   CHECK_THROWS_WITH(conv2d(ctx, x, packed, bias, options, {Activation::none, &x}), ContainsSubstring("residual"));
   CHECK_THROWS_WITH(PackedConv2d<float>::pack(ctx, weight, ctx.zeros<float>(Shape{3})), ContainsSubstring("scale"));
   for (const Shape& empty : {Shape{4, 3, 0, 3}, Shape{0, 3, 3, 3}})
-    CHECK_THROWS_WITH(PackedConv2d<float>::pack(ctx, ctx.allocate<float>(empty), {}), ContainsSubstring("empty dimension"));
+    CHECK_THROWS_WITH(PackedConv2d<float>::pack(ctx, ctx.allocate<float>(empty), {}),
+                      ContainsSubstring("empty dimension"));
   CHECK_THROWS_WITH(conv2d(ctx, x, packed, bias, options, {Activation::gelu, nullptr}), ContainsSubstring("gelu"));
   Tape tape;
   tape.watch(x);

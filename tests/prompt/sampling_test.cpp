@@ -19,7 +19,8 @@ TEST_CASE("interval sampling spans the scores") {
     CHECK(scores[picked.front()] == 0);
     CHECK(scores[picked.back()] == 1199);
     for (std::size_t i = 0; i < n; ++i)  // scores are their own ranks
-      CHECK(scores[picked[i]] == std::floor(static_cast<long double>(i) * 1199 / static_cast<long double>(n - 1) + 1e-9L));
+      CHECK(scores[picked[i]] ==
+            std::floor(static_cast<long double>(i) * 1199 / static_cast<long double>(n - 1) + 1e-9L));
     CHECK(std::set<std::size_t>(picked.begin(), picked.end()).size() == n);
   }
   CHECK(scores[interval_sample(scores, 1)[0]] == 599);

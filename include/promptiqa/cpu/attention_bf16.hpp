@@ -45,7 +45,8 @@ struct AttentionBf16Plan {
 };
 
 /// For each row: probabilities exp(scale * (score - largest)) as pairs over the row's beginning, 1 / their sum, and
-/// the log of the softmax denominator unless null.
+/// the log of the softmax denominator unless null. That is of scores whose operands were rounded; a backward pass that
+/// recomputes them from floats gets probabilities that add up to 1 only as nearly as bfloat16 allows.
 inline void attention_softmax_bf16(float* scores, std::int64_t rows, std::int64_t keys, std::int64_t pitch, float scale,
                                    float* inverse_sum, float* log_sum_exp) {
   using V = Float16::Vector;
