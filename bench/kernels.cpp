@@ -235,83 +235,6 @@ void count_moved(benchmark::State& state, double elements) {
   bench::count_bytes(state, elements * static_cast<double>(sizeof(T)));
 }
 
-void add_layer_norm(const bench::RowShape& s) {
-  const double elements = static_cast<double>(s.rows * s.columns);
-  std::string name = "layer_norm/" + s.name();
-  add(
-      name, s.device_only,
-      [s, elements](benchmark::State& state, Context& ctx, auto type) {
-        using T = decltype(type);
-        using A = accumulate_t<T>;
-        const auto x = random_tensor<T>(ctx, Shape{s.rows, s.columns});
-        const auto weight = random_tensor<A>(ctx, Shape{s.columns}, 2),
-                   bias = random_tensor<A>(ctx, Shape{s.columns}, 3);
-        Tensor<T> y = ctx.allocate<T>(x.shape());
-        const LayerNormArgs<T> args = {s.rows,      s.columns,        A(1e-6), x.data(), weight.data(),
-                                       bias.data(), y.mutable_data(), nullptr, nullptr};
-        bench::measure(state, ctx, [&] { ctx.kernels<T>().layer_norm(ctx.kernel_context(), args); });
-        count_moved<T>(state, 2 * elements);
-      },
-      [&](const bench::Backend& backend) { add_copy(name, backend, 2 * elements); });
-  name = "layer_norm_backward/" + s.name();
-  add(
-      name, s.device_only,
-      [s, elements](benchmark::State& state, Context& ctx, auto type) {
-        using T = decltype(type);
-        using A = accumulate_t<T>;
-        const auto x = random_tensor<T>(ctx, Shape{s.rows, s.columns}), dy = random_tensor<T>(ctx, x.shape(), 2);
-        const auto weight = random_tensor<A>(ctx, Shape{s.columns}, 3);
-        const Tensor<A> mean = ctx.full<A>(Shape{s.rows}, A(0)), rstd = ctx.full<A>(Shape{s.rows}, A(1));
-        Tensor<T> dx = ctx.allocate<T>(x.shape());
-        Tensor<A> dweight = ctx.allocate<A>(weight.shape()), dbias = ctx.allocate<A>(weight.shape());
-        const LayerNormBackwardArgs<T> args = {s.rows,
-                                               s.columns,
-                                               x.data(),
-                                               dy.data(),
-                                               weight.data(),
-                                               mean.data(),
-                                               rstd.data(),
-                                               dx.mutable_data(),
-                                               dweight.mutable_data(),
-                                               dbias.mutable_data()};
-        bench::measure(state, ctx, [&] { ctx.kernels<T>().layer_norm_backward(ctx.kernel_context(), args); });
-        count_moved<T>(state, 3 * elements);
-      },
-      [&](const bench::Backend& backend) { add_copy(name, backend, 3 * elements); });
-}
-
-void add_softmax(const bench::RowShape& s) {
-  const std::string name = "softmax/" + s.name();
-  const double moved = 2.0 * static_cast<double>(s.rows * s.columns);
-  add(
-      name, s.device_only,
-      [s, moved](benchmark::State& state, Context& ctx, auto type) {
-        using T = decltype(type);
-        const auto x = random_tensor<T>(ctx, Shape{s.rows, s.columns});
-        Tensor<T> y = ctx.allocate<T>(x.shape());
-        const SoftmaxArgs<T> args{s.rows, s.columns, 1, x.data(), y.mutable_data()};
-        bench::measure(state, ctx, [&] { ctx.kernels<T>().softmax(ctx.kernel_context(), args); });
-        count_moved<T>(state, moved);
-      },
-      [&](const bench::Backend& backend) { add_copy(name, backend, moved); });
-}
-
-void add_gelu(const bench::RowShape& s) {
-  const std::int64_t count = s.rows * s.columns;
-  const std::string name = "gelu/" + std::to_string(count);
-  add(
-      name, s.device_only,
-      [count](benchmark::State& state, Context& ctx, auto type) {
-        using T = decltype(type);
-        const auto x = random_tensor<T>(ctx, Shape{count});
-        Tensor<T> y = ctx.allocate<T>(x.shape());
-        const UnaryArgs<T> args{UnaryKind::gelu, count, 1, 0, x.data(), y.mutable_data()};
-        bench::measure(state, ctx, [&] { ctx.kernels<T>().unary(ctx.kernel_context(), args); });
-        count_moved<T>(state, 2.0 * static_cast<double>(count));
-      },
-      [&](const bench::Backend& backend) { add_copy(name, backend, 2.0 * static_cast<double>(count)); });
-}
-
 // Rows of a kernel that is bound by memory. `body` makes its data and calls timed(work) once; `moved`: elements it
 // reads and writes.
 template <class Body>
@@ -323,6 +246,64 @@ void add_moving(const std::string& name, bool device_only, double moved, const B
         count_moved<decltype(type)>(state, moved);
       },
       [&](const bench::Backend& backend) { add_copy(name, backend, moved); });
+}
+
+void add_layer_norm(const bench::RowShape& s) {
+  const double elements = static_cast<double>(s.rows * s.columns);
+  add_moving("layer_norm/" + s.name(), s.device_only, 2 * elements, [s](Context& ctx, auto type, const auto& timed) {
+    using T = decltype(type);
+    using A = accumulate_t<T>;
+    const auto x = random_tensor<T>(ctx, Shape{s.rows, s.columns});
+    const auto weight = random_tensor<A>(ctx, Shape{s.columns}, 2), bias = random_tensor<A>(ctx, Shape{s.columns}, 3);
+    Tensor<T> y = ctx.allocate<T>(x.shape());
+    const LayerNormArgs<T> args = {s.rows,      s.columns,        A(1e-6), x.data(), weight.data(),
+                                   bias.data(), y.mutable_data(), nullptr, nullptr};
+    timed([&] { ctx.kernels<T>().layer_norm(ctx.kernel_context(), args); });
+  });
+  add_moving("layer_norm_backward/" + s.name(), s.device_only, 3 * elements,
+             [s](Context& ctx, auto type, const auto& timed) {
+               using T = decltype(type);
+               using A = accumulate_t<T>;
+               const auto x = random_tensor<T>(ctx, Shape{s.rows, s.columns}), dy = random_tensor<T>(ctx, x.shape(), 2);
+               const auto weight = random_tensor<A>(ctx, Shape{s.columns}, 3);
+               const Tensor<A> mean = ctx.full<A>(Shape{s.rows}, A(0)), rstd = ctx.full<A>(Shape{s.rows}, A(1));
+               Tensor<T> dx = ctx.allocate<T>(x.shape());
+               Tensor<A> dweight = ctx.allocate<A>(weight.shape()), dbias = ctx.allocate<A>(weight.shape());
+               const LayerNormBackwardArgs<T> args = {s.rows,
+                                                      s.columns,
+                                                      x.data(),
+                                                      dy.data(),
+                                                      weight.data(),
+                                                      mean.data(),
+                                                      rstd.data(),
+                                                      dx.mutable_data(),
+                                                      dweight.mutable_data(),
+                                                      dbias.mutable_data()};
+               timed([&] { ctx.kernels<T>().layer_norm_backward(ctx.kernel_context(), args); });
+             });
+}
+
+void add_softmax(const bench::RowShape& s) {
+  const double moved = 2.0 * static_cast<double>(s.rows * s.columns);
+  add_moving("softmax/" + s.name(), s.device_only, moved, [s](Context& ctx, auto type, const auto& timed) {
+    using T = decltype(type);
+    const auto x = random_tensor<T>(ctx, Shape{s.rows, s.columns});
+    Tensor<T> y = ctx.allocate<T>(x.shape());
+    const SoftmaxArgs<T> args{s.rows, s.columns, 1, x.data(), y.mutable_data()};
+    timed([&] { ctx.kernels<T>().softmax(ctx.kernel_context(), args); });
+  });
+}
+
+void add_gelu(const bench::RowShape& s) {
+  const std::int64_t count = s.rows * s.columns;
+  add_moving("gelu/" + std::to_string(count), s.device_only, 2.0 * static_cast<double>(count),
+             [count](Context& ctx, auto type, const auto& timed) {
+               using T = decltype(type);
+               const auto x = random_tensor<T>(ctx, Shape{count});
+               Tensor<T> y = ctx.allocate<T>(x.shape());
+               const UnaryArgs<T> args{UnaryKind::gelu, count, 1, 0, x.data(), y.mutable_data()};
+               timed([&] { ctx.kernels<T>().unary(ctx.kernel_context(), args); });
+             });
 }
 
 void add_softmax_backward(const bench::RowShape& s) {

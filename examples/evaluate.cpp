@@ -18,6 +18,7 @@
 #include "common/evaluation_options.hpp"
 #include "common/evaluation_report.hpp"
 #include "common/evaluation_run.hpp"
+#include "common/free_name.hpp"
 #include "common/program.hpp"
 #include "common/results.hpp"
 
@@ -85,8 +86,7 @@ std::vector<Measured> read_data(const EvaluateOptions& options) {
     if (data.short_side > 0)
       note(options, source.text + ": pictures are first resized to a shorter side of " +
                         std::to_string(data.short_side) + " pixels, as the paper does");
-    const std::string name = data.name;
-    for (int copy = 2; !names.insert(data.name).second; ++copy) data.name = name + " (" + std::to_string(copy) + ")";
+    data.name = free_name(data.name, [&](const std::string& text) { return !names.insert(text).second; });
     add_splits(measured, options);
     all.push_back(std::move(measured));
   }

@@ -18,6 +18,7 @@
 #include <promptiqa/io/atomic_file.hpp>
 #include <promptiqa/train.hpp>
 
+#include "free_name.hpp"
 #include "progress.hpp"
 #include "training_options.hpp"
 
@@ -100,15 +101,11 @@ inline promptiqa::Split choose_split(TrainingData& data, const TrainingOptions& 
   return split;
 }
 
-/// `name`, or "name (2)" and so on where a set is called that already.
+/// A name that none of `data.sets` has.
 inline std::string free_name(const TrainingData& data, const std::string& name) {
-  std::string result = name;
-  for (int copy = 2;; ++copy) {
-    const bool taken = std::any_of(data.sets.begin(), data.sets.end(),
-                                   [&](const promptiqa::TrainingSet& set) { return set.name == result; });
-    if (!taken) return result;
-    result = name + " (" + std::to_string(copy) + ")";
-  }
+  return free_name(name, [&](const std::string& text) {
+    return std::any_of(data.sets.begin(), data.sets.end(), [&](const auto& set) { return set.name == text; });
+  });
 }
 
 inline void add_dataset(TrainingData& data, const TrainingOptions& options, const std::string& text, int side,

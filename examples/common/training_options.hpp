@@ -52,7 +52,7 @@ inline int parse_training_options(int argc, char** argv, TrainingOptions& option
   app.set_version_flag("--version", "promptiqa " PROMPTIQA_VERSION_STRING);
   app.option_defaults()->always_capture_default(false);
 
-  // CLI11's ranges let it through.
+  // CLI11's ranges let a NaN through.
   const auto not_nan = [](const std::string& text) {
     const auto value = parse_float(text);
     return value && std::isnan(*value) ? "must be a number, got " + text : std::string();
