@@ -11,11 +11,10 @@ void attention(const KernelContext& kc, const AttentionArgs<T>& args) {
   const Op op("attention", kc);
   if (args.batch * args.heads * args.queries == 0) return;
   const bool vectors = attention_vectors(args);
-  const bool tiled = with_attention_tile<T, 32, 64>(device_traits(op), args, 1, [&](auto choice) {
-    using Tile = typename decltype(choice)::Tile;
-    launch(attention_kernel<T, typename decltype(choice)::Math, Tile>,
-           attention_blocks(op, args, args.queries, Tile::rows), Tile::threads, Tile::shared_bytes(1, 0), op, args,
-           vectors);
+  const bool tiled = with_attention_tile<AttentionForwardSteps>(device_traits(op), args, 1, [&](auto tile) {
+    using Tile = decltype(tile);
+    launch(attention_kernel<T, Tile>, attention_blocks(op, args, args.queries, Tile::rows), Tile::threads,
+           Tile::shared_bytes(1, 0), op, args, vectors);
   });
   if (tiled) return;
   launch(attention_row_kernel<T>, attention_blocks(op, args, args.queries, 1), 32,

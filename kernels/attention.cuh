@@ -8,9 +8,9 @@
 
 namespace promptiqa::cuda {
 
-/// A block has 64 queries of one head, a warp 16 of them.
-template <class T, class Math, class Tile>
-__global__ void __launch_bounds__(Tile::threads) attention_kernel(AttentionArgs<T> args, bool vectors) {
+/// A block has Tile::rows queries of one head, a warp 16 of them.
+template <class T, class Tile>
+__global__ void __launch_bounds__(Tile::threads, Tile::blocks_at_once) attention_kernel(AttentionArgs<T> args, bool vectors) {
   using Operand = typename Tile::Operand;
   using Sum = typename Tile::Sum;
   const AttentionBlock block = attention_block(args.heads, args.queries, Tile::rows);
@@ -19,7 +19,8 @@ __global__ void __launch_bounds__(Tile::threads) attention_kernel(AttentionArgs<
   const T* v = args.v + block.b * args.v_batch + block.h * args.v_head;
   const int queries = static_cast<int>(args.queries), keys = static_cast<int>(args.keys);
   const int head_dim = static_cast<int>(args.head_dim), warp_first = static_cast<int>(threadIdx.x) / 32 * 16;
-  const bool busy = block.first + warp_first < queries;  // a warp without rows only helps to load
+  // Warps without rows only help to load.
+  const bool busy = block.first + warp_first / Tile::rows_together * Tile::rows_together < queries;
 
   constexpr int steps_size = 2 * Tile::step_size;  // this step's keys or values, and the next one's
   const Shared<Operand> memory = dynamic_shared<Operand>(0, Tile::own_size + 2 * steps_size);
@@ -29,8 +30,11 @@ __global__ void __launch_bounds__(Tile::threads) attention_kernel(AttentionArgs<
     load_rows<Tile, Tile::step>(v_tiles + stage * Tile::step_size, v, args.v_row, first, keys, head_dim, vectors);
   };
   load_rows<Tile, Tile::rows>(q_tile, q, args.q_row, block.first, queries, head_dim, vectors);
+  commit_copies();
   load_step(0, 0);
   commit_copies();
+  wait_for_step<Tile>();
+  const typename Tile::Own own = Tile::own_rows(q_tile, warp_first);
 
   const Sum factor = args.scale * static_cast<Sum>(log2_of_e);
   Fragment<Sum, Tile::columns> o;
@@ -39,16 +43,13 @@ __global__ void __launch_bounds__(Tile::threads) attention_kernel(AttentionArgs<
   for (int first = 0, stage = 0; first < keys; first += Tile::step, stage ^= 1) {
     if (first + Tile::step < keys) load_step(first + Tile::step, stage ^ 1);
     commit_copies();
-    wait_for_copies<1>();
-    __syncthreads();
+    wait_for_step<Tile>();
 
     if (busy) {
-      Fragment<Sum, Tile::step_columns> scores[1];
-      scores[0].clear();
-      Math::template add_rows_times_rows<Tile::D>(scores, q_tile + warp_first * Tile::pitch, Tile::pitch,
-                                                  k_tiles + stage * Tile::step_size, Tile::pitch);
+      Fragment<Sum, Tile::step_columns> scores;
+      Tile::rows_times_rows(scores, own, k_tiles + stage * Tile::step_size);
       Sum step_largest[2] = {largest[0], largest[1]};
-      scores[0].for_each([&](Sum& s, int second, int column) {
+      scores.for_each([&](Sum& s, int second, int column) {
         s = first + column < keys ? s * factor : -static_cast<Sum>(INFINITY);
         step_largest[second] = step_largest[second] < s ? s : step_largest[second];
       });
@@ -60,12 +61,12 @@ __global__ void __launch_bounds__(Tile::threads) attention_kernel(AttentionArgs<
         largest[i] = step_largest[i];
         total[i] *= shrink[i];
       }
-      scores[0].for_each([&](Sum& s, int second, int) {
+      scores.for_each([&](Sum& s, int second, int) {
         s = exp2(s - shift[second]);
         total[second] += s;
       });
       o.for_each([&](Sum& value, int second, int) { value *= shrink[second]; });
-      Math::add_fragment_times_matrix(o, scores[0], v_tiles + stage * Tile::step_size, Tile::pitch);
+      Tile::add_fragment_times_matrix(o, scores, v_tiles + stage * Tile::step_size);
     }
     __syncthreads();  // the next but one step's rows come into these tiles
   }

@@ -25,9 +25,9 @@ __global__ void __launch_bounds__(128) attention_delta_kernel(AttentionBackwardA
   if (threadIdx.x == 0) delta[row] = sum;
 }
 
-/// dq: a block has 64 queries of one head, a warp 16 of them; keys pass by.
-template <class T, class Math, class Tile>
-__global__ void __launch_bounds__(Tile::threads)
+/// dq: a block has Tile::rows queries of one head, a warp 16 of them; keys pass by.
+template <class T, class Tile>
+__global__ void __launch_bounds__(Tile::threads, Tile::blocks_at_once)
     attention_dq_kernel(AttentionBackwardArgs<T> args, const accumulate_t<T>* delta, bool vectors) {
   using Operand = typename Tile::Operand;
   using Sum = typename Tile::Sum;
@@ -39,7 +39,8 @@ __global__ void __launch_bounds__(Tile::threads)
   const T* v = f.v + block.b * f.v_batch + block.h * f.v_head;
   const int queries = static_cast<int>(f.queries), keys = static_cast<int>(f.keys);
   const int head_dim = static_cast<int>(f.head_dim), warp_first = static_cast<int>(threadIdx.x) / 32 * 16;
-  const bool busy = block.first + warp_first < queries;  // a warp without rows only helps to load
+  // Warps without rows only help to load.
+  const bool busy = block.first + warp_first / Tile::rows_together * Tile::rows_together < queries;
 
   constexpr int steps_size = 2 * Tile::step_size;
   const Shared<Operand> memory = dynamic_shared<Operand>(0, 2 * Tile::own_size + 2 * steps_size);
@@ -51,8 +52,11 @@ __global__ void __launch_bounds__(Tile::threads)
   };
   load_rows<Tile, Tile::rows>(q_tile, f.q + q_pair, f.q_row, block.first, queries, head_dim, vectors);
   load_rows<Tile, Tile::rows>(do_tile, args.d_o + o_pair, f.o_row, block.first, queries, head_dim, vectors);
+  commit_copies();
   load_step(0, 0);
   commit_copies();
+  wait_for_step<Tile>();
+  const typename Tile::Own q_rows = Tile::own_rows(q_tile, warp_first), do_rows = Tile::own_rows(do_tile, warp_first);
 
   Sum row_log[2] = {0, 0}, row_delta[2] = {0, 0};  // log_sum_exp to the base 2
   for (int i = 0; i < 2; ++i) {
@@ -67,25 +71,20 @@ __global__ void __launch_bounds__(Tile::threads)
   for (int first = 0, stage = 0; first < keys; first += Tile::step, stage ^= 1) {
     if (first + Tile::step < keys) load_step(first + Tile::step, stage ^ 1);
     commit_copies();
-    wait_for_copies<1>();
-    __syncthreads();
+    wait_for_step<Tile>();
 
     if (busy) {
       const Shared<Operand> k_tile = k_tiles + stage * Tile::step_size, v_tile = v_tiles + stage * Tile::step_size;
-      Fragment<Sum, Tile::step_columns> p[1], ds[1];
-      p[0].clear();
-      ds[0].clear();
-      Math::template add_rows_times_rows<Tile::D>(p, q_tile + warp_first * Tile::pitch, Tile::pitch, k_tile,
-                                                  Tile::pitch);
-      Math::template add_rows_times_rows<Tile::D>(ds, do_tile + warp_first * Tile::pitch, Tile::pitch, v_tile,
-                                                  Tile::pitch);
-      p[0].for_each([&](Sum& s, int second, int column) {
+      Fragment<Sum, Tile::step_columns> p, ds;
+      Tile::rows_times_rows(p, q_rows, k_tile);
+      Tile::rows_times_rows(ds, do_rows, v_tile);
+      p.for_each([&](Sum& s, int second, int column) {
         s = first + column < keys ? exp2(s * factor - row_log[second]) : Sum(0);
       });
       PROMPTIQA_UNROLL
       for (int j = 0; j < Tile::step_columns; ++j)
-        for (int i = 0; i < 4; ++i) ds[0].values[j][i] = p[0].values[j][i] * (ds[0].values[j][i] - row_delta[i / 2]);
-      Math::add_fragment_times_matrix(dq, ds[0], k_tile, Tile::pitch);
+        for (int i = 0; i < 4; ++i) ds.values[j][i] = p.values[j][i] * (ds.values[j][i] - row_delta[i / 2]);
+      Tile::add_fragment_times_matrix(dq, ds, k_tile);
     }
     __syncthreads();
   }
@@ -93,10 +92,10 @@ __global__ void __launch_bounds__(Tile::threads)
   store_rows<Tile>(args.dq + q_pair, f.q_row, block.first + warp_first, queries, head_dim, vectors, dq, factors);
 }
 
-/// dk and dv: a block has 64 keys of one head, a warp 16 of them; queries pass by. Scores are transposed here: (key,
-/// query).
-template <class T, class Math, class Tile>
-__global__ void __launch_bounds__(Tile::threads)
+/// dk and dv: a block has Tile::rows keys of one head, a warp 16 of them; queries pass by. Scores are transposed here:
+/// (key, query).
+template <class T, class Tile>
+__global__ void __launch_bounds__(Tile::threads, Tile::blocks_at_once)
     attention_dkv_kernel(AttentionBackwardArgs<T> args, const accumulate_t<T>* delta, bool vectors) {
   using Operand = typename Tile::Operand;
   using Sum = typename Tile::Sum;
@@ -108,7 +107,8 @@ __global__ void __launch_bounds__(Tile::threads)
   const T* d_o = args.d_o + block.b * f.o_batch + block.h * f.o_head;
   const int queries = static_cast<int>(f.queries), keys = static_cast<int>(f.keys);
   const int head_dim = static_cast<int>(f.head_dim), warp_first = static_cast<int>(threadIdx.x) / 32 * 16;
-  const bool busy = block.first + warp_first < keys;  // a warp without rows only helps to load
+  // Warps without rows only help to load.
+  const bool busy = block.first + warp_first / Tile::rows_together * Tile::rows_together < keys;
 
   constexpr int steps_size = 2 * Tile::step_size, tiles_size = 2 * Tile::own_size + 2 * steps_size;
   const Shared<Operand> memory = dynamic_shared<Operand>(0, tiles_size);
@@ -129,8 +129,11 @@ __global__ void __launch_bounds__(Tile::threads)
   };
   load_rows<Tile, Tile::rows>(k_tile, f.k + k_pair, f.k_row, block.first, keys, head_dim, vectors);
   load_rows<Tile, Tile::rows>(v_tile, f.v + v_pair, f.v_row, block.first, keys, head_dim, vectors);
+  commit_copies();
   load_step(0, 0);
   commit_copies();
+  wait_for_step<Tile>();
+  const typename Tile::Own k_rows = Tile::own_rows(k_tile, warp_first), v_rows = Tile::own_rows(v_tile, warp_first);
 
   const Sum factor = f.scale * static_cast<Sum>(log2_of_e);
   Fragment<Sum, Tile::columns> dk, dv;
@@ -139,31 +142,26 @@ __global__ void __launch_bounds__(Tile::threads)
   for (int first = 0, stage = 0; first < queries; first += Tile::step, stage ^= 1) {
     if (first + Tile::step < queries) load_step(first + Tile::step, stage ^ 1);
     commit_copies();
-    wait_for_copies<1>();
-    __syncthreads();
+    wait_for_step<Tile>();
 
     if (busy) {
       const Shared<Operand> q_tile = q_tiles + stage * Tile::step_size, do_tile = do_tiles + stage * Tile::step_size;
-      Fragment<Sum, Tile::step_columns> p[1], ds[1];
-      p[0].clear();
-      ds[0].clear();
-      Math::template add_rows_times_rows<Tile::D>(p, k_tile + warp_first * Tile::pitch, Tile::pitch, q_tile,
-                                                  Tile::pitch);
-      Math::template add_rows_times_rows<Tile::D>(ds, v_tile + warp_first * Tile::pitch, Tile::pitch, do_tile,
-                                                  Tile::pitch);
-      p[0].for_each([&](Sum& s, int, int column) {  // behind the last query do and delta are 0: nothing is added
+      Fragment<Sum, Tile::step_columns> p, ds;
+      Tile::rows_times_rows(p, k_rows, q_tile);
+      Tile::rows_times_rows(ds, v_rows, do_tile);
+      p.for_each([&](Sum& s, int, int column) {  // behind the last query do and delta are 0: nothing is added
         const Sum log = logs[stage * Tile::step + column];
         s = exp2(s * factor - log);
       });
-      Math::add_fragment_times_matrix(dv, p[0], do_tile, Tile::pitch);
-      ds[0].for_each([&](Sum& d, int, int column) {
+      Tile::add_fragment_times_matrix(dv, p, do_tile);
+      ds.for_each([&](Sum& d, int, int column) {
         const Sum mean = deltas[stage * Tile::step + column];
         d -= mean;
       });
       PROMPTIQA_UNROLL
       for (int j = 0; j < Tile::step_columns; ++j)
-        for (int i = 0; i < 4; ++i) ds[0].values[j][i] *= p[0].values[j][i];
-      Math::add_fragment_times_matrix(dk, ds[0], q_tile, Tile::pitch);
+        for (int i = 0; i < 4; ++i) ds.values[j][i] *= p.values[j][i];
+      Tile::add_fragment_times_matrix(dk, ds, q_tile);
     }
     __syncthreads();
   }

@@ -1,5 +1,7 @@
-// What the tiled attention kernels share: a block of four warps has 64 rows of its own in shared memory, 16 a warp, and
-// walks over the rows of the other side in steps, the next step's rows on their way while it computes.
+// What the tiled attention kernels share: a block has rows of its own, 16 a warp, and walks over the rows of the other
+// side in steps, the next step's rows on their way into shared memory while it computes. A kernel is written once; its
+// Tile says how many rows that are, how they lie in shared memory and who multiplies them: each warp by itself, or four
+// together (wgmma).
 // Surprising choice: a head of fewer than D elements is filled up with zeros, so one kernel serves all head dimensions
 // up to D.
 #pragma once
@@ -7,24 +9,86 @@
 #include "async_copy.cuh"
 #include "launch.cuh"
 #include "mma.cuh"
+#include "warpgroup.cuh"
 
 namespace promptiqa::cuda {
 
-/// Sizes of a kernel for heads of up to D elements that takes `Step` rows of the other side at a time.
-template <class Math, int D_, int Step_>
-struct AttentionTile {
-  using Operand = typename Math::Operand;
-  using Sum = typename Math::Sum;
-  static constexpr int D = D_, step = Step_;
-  static constexpr int warps = 4, threads = 32 * warps, rows = 16 * warps;
-  static constexpr int pitch = padded<Operand>(D);
+/// Sizes that follow from a Tile's warps, the elements of a row, in memory `Pitch`, and the rows of a step.
+template <class Operand_, class Sum_, int Warps, int D_, int Pitch, int Step>
+struct AttentionSizes {
+  using Operand = Operand_;
+  using Sum = Sum_;
+  static constexpr int D = D_, step = Step, pitch = Pitch;
+  static constexpr int warps = Warps, threads = 32 * warps, rows = 16 * warps;
   static constexpr int columns = D / 8, step_columns = step / 8;  // fragments' column tiles
 
-  /// `own` matrices of the block's rows, and two of `step` rows for this step and two for the next one.
+  /// Elements of `own` matrices of the block's rows, and of two of `step` rows for this step and two for the next one.
   static constexpr int own_size = rows * pitch, step_size = step * pitch;
   static constexpr std::size_t shared_bytes(int own, int values) {
     return static_cast<std::size_t>(own * own_size + 4 * step_size) * sizeof(Operand) +
            static_cast<std::size_t>(values) * sizeof(Sum);
+  }
+};
+
+/// A kernel for heads of up to D elements that takes Step rows of the other side at a time; each of four warps multiplies
+/// its 16 rows by itself.
+template <class Math, int D, int Step>
+struct AttentionTile : AttentionSizes<typename Math::Operand, typename Math::Sum, 4, D,
+                                      padded<typename Math::Operand>(D), Step> {
+  using Operand = typename Math::Operand;
+  using Sum = typename Math::Sum;
+  static constexpr int pitch = padded<Operand>(D);
+  static constexpr int rows_together = 16;  // of threads that multiply together
+  static constexpr int blocks_at_once = 0;  // of a multiprocessor, which registers must allow; 0: nothing is asked
+
+  /// The place of element d of row r in a tile of Rows rows.
+  template <int Rows>
+  PROMPTIQA_DEVICE static constexpr int place(int r, int d) {
+    return r * pitch + d;
+  }
+
+  /// What a warp needs of its rows of one of the block's own matrices, which has arrived.
+  using Own = Shared<Operand>;
+  PROMPTIQA_DEVICE static Own own_rows(Shared<Operand> tile, int first) { return tile + first * pitch; }
+
+  /// After a thread's copies have arrived and before the barrier that shows them to the others.
+  PROMPTIQA_DEVICE static void publish() {}
+
+  /// sum (own rows, step rows) = own b^T, and sum (own rows, D) += p b, for the step's rows b.
+  PROMPTIQA_DEVICE static void rows_times_rows(Fragment<Sum, Step / 8>& sum, const Own& own, Shared<Operand> b) {
+    Fragment<Sum, Step / 8>(&sums)[1] = reinterpret_cast<Fragment<Sum, Step / 8>(&)[1]>(sum);
+    sum.clear();
+    Math::template add_rows_times_rows<D>(sums, own, pitch, b, pitch);
+  }
+  PROMPTIQA_DEVICE static void add_fragment_times_matrix(Fragment<Sum, D / 8>& sum, const Fragment<Sum, Step / 8>& p,
+                                                         Shared<Operand> b) {
+    Math::add_fragment_times_matrix(sum, p, b, pitch);
+  }
+};
+
+/// The same for bfloat16 on Hopper: four warps multiply their 64 rows together, and a block has `Groups` times as many.
+template <int D, int Step, int Groups, int BlocksAtOnce>
+struct WarpgroupTile : AttentionSizes<bfloat16, float, 4 * Groups, D, D, Step> {
+  using Operand = bfloat16;
+  using Sum = float;
+  static constexpr int rows_together = 64, blocks_at_once = BlocksAtOnce;
+
+  template <int Rows>
+  PROMPTIQA_DEVICE static constexpr int place(int r, int d) {
+    return swizzled_place<Rows>(r, d);
+  }
+
+  using Own = WarpgroupMath::Left<D>;
+  PROMPTIQA_DEVICE static Own own_rows(Shared<Operand> tile, int first) {
+    return WarpgroupMath::load<D, 64 * Groups>(tile, first);
+  }
+  PROMPTIQA_DEVICE static void publish() { publish_to_tensor_cores(); }
+  PROMPTIQA_DEVICE static void rows_times_rows(Fragment<Sum, Step / 8>& sum, const Own& own, Shared<Operand> b) {
+    WarpgroupMath::rows_times_rows(sum, own, b);
+  }
+  PROMPTIQA_DEVICE static void add_fragment_times_matrix(Fragment<Sum, D / 8>& sum, const Fragment<Sum, Step / 8>& p,
+                                                         Shared<Operand> b) {
+    WarpgroupMath::add_fragment_times_matrix(sum, p, b);
   }
 };
 
@@ -39,7 +103,7 @@ PROMPTIQA_DEVICE void load_rows(Shared<Operand> tile, const T* matrix, std::int6
       for (int i = static_cast<int>(threadIdx.x); i < Rows * in_row; i += Tile::threads) {
         const int r = i / in_row, d = i % in_row * width;
         const bool inside = first + r < length && d < head_dim;
-        copy_async(tile + (r * Tile::pitch + d), matrix + (inside ? (first + r) * row + d : 0), inside);
+        copy_async(tile + Tile::template place<Rows>(r, d), matrix + (inside ? (first + r) * row + d : 0), inside);
       }
       return;
     }
@@ -53,8 +117,16 @@ PROMPTIQA_DEVICE void load_rows(Shared<Operand> tile, const T* matrix, std::int6
       else
         v = widen(matrix[(first + r) * row + d]);
     }
-    tile[r * Tile::pitch + d] = v;
+    tile[Tile::template place<Rows>(r, d)] = v;
   }
+}
+
+/// Waits until what was to be copied before the latest group is there for all threads of the block.
+template <class Tile>
+PROMPTIQA_DEVICE void wait_for_step() {
+  wait_for_copies<1>();
+  Tile::publish();
+  __syncthreads();
 }
 
 /// Stores a warp's 16 rows, from `first` on, each times its factor.

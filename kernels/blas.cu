@@ -61,6 +61,20 @@ void* allocate_workspace(const Op& op) {
   }
 }
 
+/// Has shared memory where it was compiled for sm_90a, and only there: from outside, nothing else tells which of several
+/// architectures' code a device has chosen.
+__global__ void wgmma_mark_kernel() {
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+  __shared__ volatile int mark;
+  mark = 1;
+#endif
+}
+bool has_wgmma(const Op& op) {
+  cudaFuncAttributes attributes = {};
+  check(cudaFuncGetAttributes(&attributes, wgmma_mark_kernel), "cudaFuncGetAttributes", op);
+  return attributes.sharedSizeBytes > 0;
+}
+
 /// The queue's handle, made at the first use. Its workspace is ours and fixed, so that products can be captured in a
 /// graph and have the same bits in every run.
 Blas& blas_of(const Op& op) {
@@ -73,7 +87,7 @@ Blas& blas_of(const Op& op) {
         op);
   check(cudaDeviceGetAttribute(&shared, cudaDevAttrMaxSharedMemoryPerBlockOptin, op.queue.ordinal),
         "cudaDeviceGetAttribute", op);
-  blas->traits = {10 * major + minor, static_cast<std::size_t>(shared), false};
+  blas->traits = {10 * major + minor, static_cast<std::size_t>(shared), false, false, has_wgmma(op)};
   // The queue gets it when it is whole: half of it would compute in another stream.
   try {
     check(cublasCreate(&blas->handle), "cublasCreate", op);
@@ -147,9 +161,9 @@ cublasLtEpilogue_t epilogue_of(bool bias, Activation activation) {
 
 DeviceTraits device_traits(const Op& op) { return blas_of(op).traits; }
 
-void set_products(const Op& op, bool tf32, bool bf16) {
+void set_products(const Op& op, bool tf32, bool bf16, bool wgmma) {
   DeviceTraits& traits = blas_of(op).traits;
-  traits.tf32 = tf32, traits.bf16 = bf16;
+  traits.tf32 = tf32, traits.bf16 = bf16, traits.wgmma = traits.wgmma && wgmma;
 }
 
 template <class T, class C>

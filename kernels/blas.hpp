@@ -19,12 +19,14 @@ struct DeviceTraits {
   std::size_t shared_bytes;  // the most shared memory that one block may ask for
   bool tf32;                 // float products may round their operands to 10 fraction bits
   bool bf16 = false;         // gemm rounds float operands to bfloat16
+  bool wgmma = false;        // warpgroups may multiply (sm_90a), and kernels of this build do
 };
 DeviceTraits device_traits(const Op& op);
 
-/// How the op's queue computes with floats: tf32 lets matrix products, attention and convolutions use TF32 tensor
-/// cores, bf16 rounds the operands of gemm to bfloat16. Both are off at first.
-void set_products(const Op& op, bool tf32, bool bf16);
+/// How the op's queue multiplies: tf32 lets matrix products, attention and convolutions of floats use TF32 tensor cores,
+/// bf16 rounds the operands of their gemm to bfloat16; both are off at first. Without wgmma, which is on at first,
+/// warpgroups do not multiply together even where they could.
+void set_products(const Op& op, bool tf32, bool bf16, bool wgmma);
 
 /// c[i] = alpha * op(a[i]) op(b[i]) + beta * c[i] for i in [0, batch); m, n, k and batch are at least 1. As in
 /// GemmArgs.

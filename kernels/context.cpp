@@ -47,8 +47,9 @@ Context make_cuda_context(int ordinal, std::shared_ptr<ThreadPool> pool, const C
   parts.double_kernels = &cuda::kernel_table<double>();
   parts.bfloat16_kernels = &cuda::kernel_table<bfloat16>();
   Context ctx = Context::on_device(std::move(parts), std::move(pool));
-  if (options.allow_tf32 || options.bf16_products)
-    cuda::set_products(cuda::Op("make_cuda_context", ctx.kernel_context()), true, options.bf16_products);
+  if (options.allow_tf32 || options.bf16_products || !options.wgmma)
+    cuda::set_products(cuda::Op("make_cuda_context", ctx.kernel_context()),
+                       options.allow_tf32 || options.bf16_products, options.bf16_products, options.wgmma);
   return ctx;
 }
 

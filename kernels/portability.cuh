@@ -37,7 +37,8 @@ using namespace promptiqa::emulation;
 // ---- shared memory ------------------------------------------------------------------------------------------------
 
 /// PROMPTIQA_SHARED(T, name, count): a static array of the block, as Shared<T> name.
-/// dynamic_shared<T>(first_byte, count): elements of the launch's dynamic shared memory; first_byte a multiple of 16.
+/// dynamic_shared<T>(first_byte, count): elements of the launch's dynamic shared memory; first_byte a multiple of 16. The
+/// first byte lies at a multiple of 1024, which swizzled tiles need.
 #if PROMPTIQA_EMULATED
 template <class T>
 using Shared = SharedPointer<T>;
@@ -55,7 +56,7 @@ using Shared = T*;
 #define PROMPTIQA_SHARED(T, name, count) __shared__ T name[count]
 template <class T>
 PROMPTIQA_DEVICE Shared<T> dynamic_shared(std::size_t first_byte, std::size_t) {
-  extern __shared__ __align__(128) unsigned char dynamic_shared_memory[];
+  extern __shared__ __align__(1024) unsigned char dynamic_shared_memory[];
   return reinterpret_cast<T*>(dynamic_shared_memory + first_byte);
 }
 #endif

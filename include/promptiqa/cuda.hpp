@@ -25,6 +25,9 @@ struct CudaOptions {
   /// Matrix products of floats round their operands to bfloat16; sums and results stay float, as do weights and the
   /// optimiser: mixed-precision training of a Model<float>. Attention and convolutions use TF32, which rounds less.
   bool bf16_products = false;
+  /// Kernels of bfloat16 use Hopper's own products of four warps together (wgmma) where the device is one and the library
+  /// was built for sm_90a. The sums' order, and with it their last bits, is another without.
+  bool wgmma = true;
 };
 
 /// A Context whose tensors live on CUDA device `ordinal` and whose ops run there, in a stream of their own. What stays

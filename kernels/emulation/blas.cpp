@@ -12,7 +12,7 @@
 
 namespace promptiqa::emulation {
 
-cuda::DeviceTraits traits = {90, std::size_t{227} << 10, false};
+cuda::DeviceTraits traits = {90, std::size_t{227} << 10, false, false, true};
 bool fuses = true;
 std::uint64_t fused_products = 0;
 
@@ -30,7 +30,7 @@ namespace {
 
 /// What a handle is: there is nothing else to keep in one.
 struct Products {
-  bool tf32, bf16;
+  bool tf32, bf16, wgmma;
 };
 
 template <class T>
@@ -82,12 +82,14 @@ DeviceTraits device_traits(const Op& op) {
   if (const auto* chosen = static_cast<const Products*>(op.queue.blas)) {
     traits.tf32 = traits.tf32 || chosen->tf32;
     traits.bf16 = traits.bf16 || chosen->bf16;
+    traits.wgmma = traits.wgmma && chosen->wgmma;
   }
   return traits;
 }
-void set_products(const Op& op, bool tf32, bool bf16) {
-  static Products all[] = {{false, false}, {false, true}, {true, false}, {true, true}};
-  op.queue.blas = &all[2 * tf32 + bf16];
+void set_products(const Op& op, bool tf32, bool bf16, bool wgmma) {
+  static Products all[] = {{false, false, false}, {false, false, true}, {false, true, false}, {false, true, true},
+                           {true, false, false},  {true, false, true},  {true, true, false},  {true, true, true}};
+  op.queue.blas = &all[4 * tf32 + 2 * bf16 + wgmma];
 }
 void close_blas(Queue& queue) noexcept { queue.blas = nullptr; }
 

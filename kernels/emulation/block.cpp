@@ -17,7 +17,7 @@ namespace promptiqa::emulation {
 
 namespace {
 
-enum class Status { ready, at_barrier, in_exchange, ended };
+enum class Status { ready, at_barrier, in_exchange, in_meeting, ended };
 
 constexpr std::size_t exchange_bytes = 128;
 
@@ -26,7 +26,7 @@ struct Thread {
   Status status = Status::ended;
   uint3 index = {};
   Site site = {};
-  // The exchange it waits in, or the last one it took part in.
+  // The exchange or the warpgroup's meeting it waits in, or the last exchange it took part in.
   const char* what = "";
   unsigned mask = 0, participants = 0;
   unsigned char offered[exchange_bytes], delivered[exchange_bytes];
@@ -59,6 +59,8 @@ struct Machine {
   std::exception_ptr failure;
   std::size_t shared_bytes = 0;
   std::uint64_t epoch = 0, serial = 0, launches = 0;
+  std::vector<std::uint64_t> meetings;  // the latest of each warpgroup
+  std::uint64_t all_meetings = 0;
 };
 
 Machine& machine() {
@@ -136,11 +138,27 @@ bool try_exchange(Machine& m, unsigned self) {
   return true;
 }
 
+/// Ends the meeting of thread `self`'s warpgroup if all are there.
+bool try_meeting(Machine& m, unsigned self) {
+  const unsigned first = self / warpgroup_threads * warpgroup_threads;
+  for (unsigned i = first; i < first + warpgroup_threads; ++i) {
+    const Thread& other = m.threads[i];
+    if (other.status != Status::in_meeting || !same(other.site, m.threads[self].site) ||
+        !same(other.what, m.threads[self].what))
+      return false;
+  }
+  for (unsigned i = first; i < first + warpgroup_threads; ++i) m.threads[i].status = Status::ready;
+  m.meetings[first / warpgroup_threads] = ++m.all_meetings;
+  return true;
+}
+
 std::string where(const Machine& m, unsigned i) {
   const Thread& thread = m.threads[i];
   std::string result = "thread " + text(thread.index.x, thread.index.y, thread.index.z);
   if (thread.status == Status::ended) return result + " has ended";
   if (thread.status == Status::at_barrier) return result + " waits at __syncthreads (" + text(thread.site) + ")";
+  if (thread.status == Status::in_meeting)
+    return result + " waits in " + thread.what + " (" + text(thread.site) + ") for its warpgroup";
   char mask[16];
   std::snprintf(mask, sizeof mask, "%08x", thread.mask);
   return result + " waits in " + thread.what + " (" + text(thread.site) + ") for lanes " + mask;
@@ -171,6 +189,12 @@ bool open_barrier(Machine& m) {
     for (unsigned other = first_of_warp(i); other < m.count && other < first_of_warp(i) + 32; ++other)
       if ((m.threads[i].mask >> other % 32 & 1u) && m.threads[other].status != Status::ended && !waits_alike(i, other))
         fail(m, "threads diverge: " + where(m, i) + ", but " + where(m, other));
+  }
+  for (unsigned i = 0; i < m.count; ++i) {
+    if (m.threads[i].status != Status::in_meeting) continue;
+    for (unsigned other = i / warpgroup_threads * warpgroup_threads; other / warpgroup_threads == i / warpgroup_threads;
+         ++other)
+      if (!waits_alike(i, other)) fail(m, "threads diverge: " + where(m, i) + ", but " + where(m, other));
   }
   unsigned waiting = 0;
   while (m.threads[waiting].status == Status::ended) ++waiting;
@@ -226,6 +250,7 @@ void run_grid(const char* op, dim3 grid, dim3 block, std::size_t shared_bytes, c
     m.threads[i].index = {i % block.x, i / block.x % block.y, i / block.x / block.y};
   }
   m.warps.resize((m.count + 31) / 32);
+  m.meetings.resize(m.count / warpgroup_threads + 1);
   blockDim = block;
   gridDim = grid;
   const std::uint64_t blocks = std::uint64_t{grid.x} * grid.y * grid.z;
@@ -302,6 +327,18 @@ void warp_exchange(const char* what, Site site, unsigned mask, const void* value
   self.status = Status::in_exchange;
   if (!try_exchange(m, number)) yield(m);
 }
+
+void warpgroup_meet(const char* what, Site site) {
+  Machine& m = machine();
+  if (m.count % warpgroup_threads != 0)
+    report(std::string("calls ") + what + " in a block of " + std::to_string(m.count) + " threads", site);
+  Thread& self = m.threads[m.current];
+  self.what = what;
+  self.site = site;
+  self.status = Status::in_meeting;
+  if (!try_meeting(m, m.current)) yield(m);
+}
+std::uint64_t warpgroup_meetings() { return machine().meetings[machine().current / warpgroup_threads]; }
 
 const void* warp_value(const char* what, Site site, unsigned lane) {
   Machine& m = machine();

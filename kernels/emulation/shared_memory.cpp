@@ -20,6 +20,13 @@ struct Cell {
   std::uint64_t write_epoch = 0, read_epoch = 0;
   std::uint32_t write_warp_epoch = 0, read_warp_epoch = 0;
   std::uint16_t writer = nobody, reader = nobody, reader_warp = nobody;
+  std::uint32_t published = 0;  // how often the writer had published before it wrote
+};
+
+/// How often a thread has published what it wrote, and how often before the latest barrier.
+struct Publications {
+  std::uint32_t count = 0, before = 0;
+  std::uint64_t epoch = 0;  // of the latest
 };
 
 struct Variable {
@@ -33,6 +40,7 @@ struct Memory {
   std::vector<unsigned char> data = std::vector<unsigned char>(static_limit + dynamic_limit + 16);
   std::vector<Cell> cells = std::vector<Cell>((static_limit + dynamic_limit) / 2);
   std::vector<Variable> variables;
+  std::vector<Publications> publications = std::vector<Publications>(1024);  // by thread
   std::uint64_t serial = 0;
   std::size_t used = 0;
   unsigned char* base() { return data.data() + (16 - reinterpret_cast<std::uintptr_t>(data.data()) % 16) % 16; }
@@ -44,6 +52,7 @@ Memory& memory() {
     instance.serial = block_serial();
     instance.variables.clear();
     instance.used = 0;
+    instance.publications.assign(instance.publications.size(), {});
   }
   return instance;
 }
@@ -71,6 +80,7 @@ void remember(Cell& cell, Access access, std::uint16_t self) {
     cell.write_epoch = epoch;
     cell.write_warp_epoch = in_warp;
     cell.writer = access == Access::atomic ? atomics : self;
+    cell.published = memory().publications[self].count;
     cell.reader = nobody;
     return;
   }
@@ -123,6 +133,36 @@ SharedRange dynamic_shared_range(std::size_t first, std::size_t bytes) {
     report("wants bytes " + std::to_string(first) + " to " + std::to_string(first + bytes) +
            " of dynamic shared memory, the launch has " + std::to_string(dynamic_shared_bytes()));
   return {memory().base() + static_limit + first, static_limit + first, bytes, "dynamic"};
+}
+
+std::size_t place_in_dynamic_memory(const SharedRange& range, std::ptrdiff_t offset) {
+  const std::ptrdiff_t place = static_cast<std::ptrdiff_t>(range.first) + offset - std::ptrdiff_t{static_limit};
+  if (place < 0) report("wants static shared memory '" + std::string(range.name) + "' as dynamic");
+  return static_cast<std::size_t>(place);
+}
+
+void publish_to_async_proxy() {
+  const EmulatorScope scope;
+  Publications& self = memory().publications[thread_number()];
+  if (self.epoch != block_epoch()) self.before = self.count;
+  self.epoch = block_epoch();
+  ++self.count;
+}
+
+const unsigned char* read_by_tensor_cores(std::size_t first, std::size_t bytes) {
+  const EmulatorScope scope;
+  const SharedRange range = dynamic_shared_range(first, bytes);
+  check_shared(range, 0, bytes, 2, 2, Access::read);
+  Memory& m = memory();
+  for (std::size_t i = range.first / 2; i < (range.first + bytes) / 2; ++i) {
+    const Cell& cell = m.cells[i];
+    if (cell.writer >= atomics) continue;
+    const Publications& writer = m.publications[cell.writer];
+    if ((writer.epoch == block_epoch() ? writer.before : writer.count) <= cell.published)
+      report("lets tensor cores read byte " + std::to_string(first) + " of dynamic shared memory, which " +
+             thread_text(cell.writer) + " has not published (fence.proxy.async) before the last barrier");
+  }
+  return range.data;
 }
 
 void check_shared(const SharedRange& range, std::ptrdiff_t offset, std::size_t bytes, std::size_t alignment,

@@ -36,6 +36,16 @@ SharedRange dynamic_shared_range(std::size_t first, std::size_t bytes);
 void check_shared(const SharedRange& range, std::ptrdiff_t offset, std::size_t bytes, std::size_t alignment,
                   std::size_t element_bytes, Access access);
 
+/// The byte of dynamic shared memory at that place of a range. Reports static memory.
+std::size_t place_in_dynamic_memory(const SharedRange& range, std::ptrdiff_t offset);
+
+/// Tensor cores (and copy engines) see shared memory through a proxy of their own: what a thread has written is theirs
+/// to read once that thread has called this (fence.proxy.async) and a barrier has been passed behind it.
+void publish_to_async_proxy();
+/// Those bytes of dynamic shared memory, read through that proxy on behalf of the running thread. Reports what
+/// check_shared does, and what its writer has not published.
+const unsigned char* read_by_tensor_cores(std::size_t first, std::size_t bytes);
+
 /// What `T*` to shared memory is on a device: a position in a range.
 template <class T>
 class SharedPointer {
@@ -78,6 +88,9 @@ class SharedPointer {
     return *this;
   }
 
+  const SharedRange& range() const { return range_; }
+  std::ptrdiff_t offset() const { return element_ * static_cast<std::ptrdiff_t>(sizeof(T)); }
+
   /// Any bytes from here on as one access: how vector accesses and asynchronous copies are made.
   void read(void* to, std::size_t bytes, std::size_t alignment) const {
     check_shared(range_, offset(), bytes, alignment, sizeof(T), Access::read);
@@ -107,8 +120,6 @@ class SharedPointer {
   }
 
  private:
-  std::ptrdiff_t offset() const { return element_ * static_cast<std::ptrdiff_t>(sizeof(T)); }
-
   SharedRange range_;
   std::ptrdiff_t element_;
 };

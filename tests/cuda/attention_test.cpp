@@ -217,10 +217,13 @@ void check(const Case& c, const Path& path) {
   INFO(name_of(c, path) << ", " << sizeof(T) << " bytes an element");
   const WithTraits traits(path.traits);
   Values got[2];
+  const std::uint64_t products_before = warpgroup_products();
   for (int i = 0; i < 2; ++i) {
     const InOrder order(i == 0 ? emulation::Order::forward : emulation::Order::reverse);
     got[i] = run<T, T>(c, cuda::kernel_table<T>(), device_context().kernel_context(), nullptr);
   }
+  if (path.traits.wgmma && c.head_dim > 32 && c.head_dim <= 128 && c.batch > 0)
+    CHECK(warpgroup_products() > products_before);
   CHECK((got[0].o == got[1].o && got[0].log_sum_exp == got[1].log_sum_exp));
   CHECK((got[0].dq == got[1].dq && got[0].dk == got[1].dk && got[0].dv == got[1].dv));
   Case aligned = c;
@@ -275,6 +278,19 @@ TEST_CASE("attention on tensor cores", "[cuda]") {
   check_cases<float>(tf32_tensor_cores, {long_cases[0], long_cases[3]});
 }
 
+TEST_CASE("attention of warpgroups", "[cuda]") {
+  check_cases<bfloat16>(wgmma_tensor_cores, small_cases);
+  check_cases<bfloat16>(wgmma_tensor_cores, long_cases);
+  check_cases<bfloat16>(wgmma_tensor_cores, {
+                                                {1, 1, 129, 64, 64},   // a block with one warpgroup that has rows
+                                                {1, 2, 64, 129, 64},   // a last step of one key
+                                                {1, 1, 128, 128, 64},  // nothing left over
+                                                {1, 1, 192, 63, 96},
+                                                {1, 1, 63, 192, 128},
+                                                {1, 1, 70, 66, 34},
+                                            });
+}
+
 TEST_CASE("attention of a warp a row", "[cuda]") {
   for (const std::size_t i : {0u, 1u, 3u, 4u, 5u, 8u}) {
     check<float>(small_cases[i], little_shared);
@@ -296,11 +312,18 @@ TEST_CASE("attention with strides of each tensor's own", "[cuda]") {
     check<float>(c, tf32_tensor_cores);
     check<float>(c, plain);
   };
+  const auto check_warpgroups = [&] {
+    Case wide = c;
+    wide.head_dim = 40;
+    check<bfloat16>(wide, wgmma_tensor_cores);
+  };
   check_vectors();
+  check_warpgroups();
   for (const int misaligned : {0, 1, 2, 3})  // one stride of one of them is enough to do without vectors
     for (const Case::Stride stride : {Case::row, Case::head, Case::batch_entry}) {
       c.misaligned = misaligned, c.stride = stride;
       check_vectors();
+      if (stride == Case::row) check_warpgroups();
     }
   c.gap = 1, c.misaligned = -1;
   check<bfloat16>(c, bf16_tensor_cores);

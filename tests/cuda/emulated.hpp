@@ -16,6 +16,7 @@
 #include "../../kernels/emulation/blas.hpp"
 #include "../../kernels/emulation/block.hpp"
 #include "../../kernels/emulation/device_memory.hpp"
+#include "../../kernels/emulation/warpgroup.hpp"
 #include "../../kernels/kernel_table.hpp"
 #include "catch.hpp"
 
@@ -73,6 +74,9 @@ inline bool can_be_given(const cuda::DeviceTraits&, std::size_t) { return true; 
 
 /// What TF32 takes off a product of two operands that a matrix product's library rounds, relative to it.
 inline constexpr double blas_tf32_error = 0x1p-10;
+
+/// Products of warpgroups so far.
+inline std::uint64_t warpgroup_products() { return emulation::warpgroup_products; }
 
 /// While it lives, matrix products have fused epilogues or not.
 struct Fusing {

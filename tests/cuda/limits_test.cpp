@@ -93,13 +93,15 @@ void check_shared_limit(cuda::DeviceTraits traits, int64_t head_dim, std::size_t
 }
 
 /// With exactly what each of the tiled kernels takes, and with one byte less.
+template <class T, class Forward, class Backward>
+void check_shared_limits(const cuda::DeviceTraits& traits) {
+  for (const std::size_t bytes : {Forward::shared_bytes(1, 0), Forward::shared_bytes(1, 4 * Forward::step),
+                                  Backward::shared_bytes(2, 0), Backward::shared_bytes(2, 4 * Backward::step)})
+    for (const std::size_t less : {0u, 1u}) check_shared_limit<T>(traits, Forward::D, bytes - less);
+}
 template <class T, class Math, int D, int Step, int BackwardStep>
 void check_shared_limits(const cuda::DeviceTraits& traits) {
-  using Forward = cuda::AttentionTile<Math, D, Step>;
-  using Backward = cuda::AttentionTile<Math, D, BackwardStep>;
-  for (const std::size_t bytes : {Forward::shared_bytes(1, 0), Forward::shared_bytes(1, 4 * Step),
-                                  Backward::shared_bytes(2, 0), Backward::shared_bytes(2, 4 * BackwardStep)})
-    for (const std::size_t less : {0u, 1u}) check_shared_limit<T>(traits, D, bytes - less);
+  check_shared_limits<T, cuda::AttentionTile<Math, D, Step>, cuda::AttentionTile<Math, D, BackwardStep>>(traits);
 }
 
 template <class Index>
@@ -123,6 +125,10 @@ TEST_CASE("attention takes no more shared memory than a block has", "[cuda]") {
   check_shared_limits<double, cuda::PlainMath<double>, 64, 32, 32>(plain.traits);
   check_shared_limits<float, cuda::Tf32Math, 64, 64, 32>(tf32_tensor_cores.traits);
   check_shared_limits<bfloat16, cuda::Bf16Math, 128, 64, 32>(bf16_tensor_cores.traits);
+  using Forward = cuda::AttentionForwardSteps;
+  check_shared_limits<bfloat16, Forward::Warpgroup64, cuda::AttentionDqSteps::Warpgroup64>(wgmma_tensor_cores.traits);
+  check_shared_limits<bfloat16, Forward::Warpgroup64, cuda::AttentionDkvSteps::Warpgroup64>(wgmma_tensor_cores.traits);
+  check_shared_limits<bfloat16, Forward::Warpgroup128, cuda::AttentionDqSteps::Warpgroup128>(wgmma_tensor_cores.traits);
 }
 
 TEST_CASE("indices are computed in 32 bits exactly where they fit", "[cuda]") {

@@ -21,6 +21,7 @@ struct Path {
 inline constexpr std::size_t much_shared = std::size_t{227} << 10;
 inline const Path plain = {"plain", {75, much_shared, false}, 0};
 inline const Path bf16_tensor_cores = {"bf16 tensor cores", {80, much_shared, false}, 0x1p-9};
+inline const Path wgmma_tensor_cores = {"wgmma", {90, much_shared, false, false, true}, 0x1p-9};
 inline const Path tf32_tensor_cores = {"tf32 tensor cores", {80, much_shared, true}, 0x1p-10};
 inline const Path bf16_products = {"bf16 products of floats", {80, much_shared, true, true}, 0};
 inline const Path little_shared = {"little shared memory", {75, std::size_t{1} << 10, false}, 0};

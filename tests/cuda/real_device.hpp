@@ -7,7 +7,7 @@
 #include <map>
 #include <memory>
 #include <string>
-#include <utility>
+#include <tuple>
 
 #include <cuda_runtime_api.h>
 
@@ -42,9 +42,9 @@ inline CudaOptions& device_options() {
 /// The context of device 0 with the options of the innermost WithTraits.
 inline Context& device_context() {
   // Never destroyed: the CUDA runtime may be gone by then.
-  static auto& contexts = *new std::map<std::pair<bool, bool>, Context>;
+  static auto& contexts = *new std::map<std::tuple<bool, bool, bool>, Context>;
   const CudaOptions& options = device_options();
-  const std::pair<bool, bool> key = {options.allow_tf32, options.bf16_products};
+  const std::tuple<bool, bool, bool> key = {options.allow_tf32, options.bf16_products, options.wgmma};
   auto found = contexts.find(key);
   if (found == contexts.end())
     found = contexts.emplace(key, make_cuda_context(0, std::make_shared<ThreadPool>(1), options)).first;
@@ -57,6 +57,7 @@ class WithTraits {
   explicit WithTraits(cuda::DeviceTraits traits) : previous_(device_options()) {
     device_options().allow_tf32 = traits.tf32 && !traits.bf16;
     device_options().bf16_products = traits.bf16;
+    device_options().wgmma = traits.wgmma;
   }
   ~WithTraits() { device_options() = previous_; }
   WithTraits(const WithTraits&) = delete;
@@ -74,6 +75,12 @@ inline bool can_be_given(const cuda::DeviceTraits& traits, std::size_t element_b
 
 /// cuBLAS may cut the operands where our kernels round them.
 inline constexpr double blas_tf32_error = 0x1p-9;
+
+/// Nobody counts them here: as if every launch had some.
+inline std::uint64_t warpgroup_products() {
+  static std::uint64_t looks = 0;
+  return ++looks;
+}
 
 /// cuBLAS decides by itself.
 struct Fusing {

@@ -1,0 +1,192 @@
+// Products of a warpgroup (wgmma) on the emulated device: the twin, the layout of its tiles, what it finds out.
+// Surprising choice: the kernel here can be told to make each of the mistakes that would be garbage on a device and
+// nothing but garbage, to see that the twin names them.
+#include "../../kernels/async_copy.cuh"
+#include "../../kernels/launch.cuh"
+#include "../../kernels/warpgroup.cuh"
+#include "products.hpp"
+
+using namespace promptiqa_test;
+using namespace promptiqa::cuda;
+
+namespace {
+
+constexpr int depth = 128, rows = 64, right_rows = 64, groups = 2;
+
+enum Mistake {
+  none,
+  no_begin,
+  no_end,
+  no_wait,
+  no_publish,
+  late_publish,
+  no_barrier,
+  one_warp_absent,
+  warps_differ,
+  overwritten,
+  overwritten_in_flight,
+  plain_layout,
+  outside
+};
+
+void fill_tile(Shared<bfloat16> tile, const bfloat16* numbers, int count) {
+  for (int i = static_cast<int>(threadIdx.x); i < count * depth; i += static_cast<int>(blockDim.x))
+    tile[swizzled_place<right_rows>(i / depth, i % depth)] = numbers[i];
+}
+
+/// c (64, 64) = a b^T for a, b (64, 128); d (64, 128) = c b: once by each warpgroup of the block.
+void products_kernel(const bfloat16* a, const bfloat16* b, double* c, double* d) {
+  const Shared<bfloat16> a_tile = dynamic_shared<bfloat16>(0, rows * depth);
+  const Shared<bfloat16> b_tile = dynamic_shared<bfloat16>(rows * depth * 2, right_rows * depth);
+  fill_tile(a_tile, a, rows);
+  fill_tile(b_tile, b, right_rows);
+  publish_to_tensor_cores();
+  __syncthreads();
+  const int thread = static_cast<int>(threadIdx.x), first = thread % 128 / 32 * 16;
+  const auto left = WarpgroupMath::load<depth, rows>(a_tile, first);
+  Fragment<float, right_rows / 8> sum;
+  Fragment<float, depth / 8> product;
+  product.clear();
+  WarpgroupMath::rows_times_rows(sum, left, b_tile);
+  WarpgroupMath::add_fragment_times_matrix(product, sum, b_tile);
+  const int row = first + fragment_row();
+  c += thread / 128 * rows * right_rows;
+  d += thread / 128 * rows * depth;
+  sum.for_each([&](float& v, int second, int column) { c[(row + 8 * second) * right_rows + column] = v; });
+  product.for_each([&](float& v, int second, int column) { d[(row + 8 * second) * depth + column] = v; });
+}
+
+/// One product of 64 x 64 x 16, in which something is wrong; sums go to c.
+void mistaken_kernel(const bfloat16* b, float* c, int mistake) {
+  const Shared<bfloat16> tile = dynamic_shared<bfloat16>(0, right_rows * 64);
+  const int thread = static_cast<int>(threadIdx.x);
+  for (int i = thread; i < right_rows * 64; i += 128)
+    tile[mistake == plain_layout ? i : swizzled_place<right_rows>(i / 64, i % 64)] = b[i];
+  if (mistake != no_publish && mistake != late_publish) publish_to_tensor_cores();
+  if (mistake != no_barrier) __syncthreads();
+  if (mistake == late_publish) publish_to_tensor_cores();
+
+  const unsigned one = 0x3F803F80u;  // two of them
+  const unsigned left[4] = {one, one, one, one};
+  Fragment<float, 8> sum;
+  sum.clear();
+  if (mistake == one_warp_absent && thread / 32 == 3) return;
+  if (mistake != no_begin) begin_products();
+  const int first = mistake == warps_differ ? thread / 32 % 2 * 16 : mistake == outside ? right_rows * 64 : 0;
+  multiply_by_warpgroup(sum.values, left, describe_matrix(tile + first), false, false);
+  if (mistake != no_end) end_products();
+  if (mistake == overwritten_in_flight && thread == 5) tile[8] = bfloat16{};
+  if (mistake != no_wait) wait_for_products();
+  if (mistake == overwritten && thread == 5) tile[8] = bfloat16{};
+  const int row = thread / 32 * 16 + fragment_row();
+  sum.for_each([&](float& v, int second, int column) { c[(row + 8 * second) * 64 + column] = v; });
+}
+
+}  // namespace
+
+TEST_CASE("products of a warpgroup's tiles", "[cuda]") {
+  const Numbers a = numbers<bfloat16>(rows * depth, 1), b = numbers<bfloat16>(right_rows * depth, 2);
+  const Buffer<bfloat16> a_data(a), b_data(b);
+  const Buffer<double> c(groups * rows * right_rows), d(groups * rows * depth);
+  const Op op("products", emulated().kernel_context());
+  const std::uint64_t before = promptiqa_test::warpgroup_products();
+  launch(products_kernel, 1, 128 * groups, (rows + right_rows) * depth * 2, op, a_data.data(), b_data.data(), c.data(),
+         d.data());
+  CHECK(promptiqa_test::warpgroup_products() - before == groups * (depth / 16 + right_rows / 16 * (depth / 64)));
+  const auto at = [](const Numbers& n, int i) { return n[static_cast<std::size_t>(i)]; };
+  const Numbers c_values = c.values();
+  Numbers want_c, size_c, want_d, size_d;
+  for (int group = 0; group < groups; ++group) {
+    for (int i = 0; i < rows; ++i)
+      for (int j = 0; j < right_rows; ++j) {
+        double sum = 0, size = 0;
+        for (int k = 0; k < depth; ++k) {
+          sum += at(a, i * depth + k) * at(b, j * depth + k);
+          size += std::abs(at(a, i * depth + k) * at(b, j * depth + k));
+        }
+        want_c.push_back(sum);
+        size_c.push_back(size);
+      }
+    for (int i = 0; i < rows; ++i)
+      for (int j = 0; j < depth; ++j) {
+        double sum = 0, size = 0;
+        for (int k = 0; k < right_rows; ++k) {
+          sum += at(c_values, i * right_rows + k) * at(b, k * depth + j);
+          size += std::abs(at(c_values, i * right_rows + k) * at(b, k * depth + j));
+        }
+        want_d.push_back(sum);
+        size_d.push_back(size);
+      }
+  }
+  const double rounding = depth * epsilon_of<float>;
+  CHECK(worst_ratio(c_values, want_c, size_c, rounding, 0) <= 1);
+  CHECK(worst_ratio(d.values(), want_d, size_d, 0x1p-9 + rounding, 0) <= 1);
+}
+
+TEST_CASE("a swizzled tile's chunks lie in different banks, whether rows or columns are read", "[cuda]") {
+  // Eight neighbouring rows' chunks of the same number, as ldmatrix reads them, and a row's eight chunks.
+  for (int chunk = 0; chunk < 8; ++chunk) {
+    unsigned of_column = 0, of_row = 0;
+    for (int i = 0; i < 8; ++i) {
+      of_column |= 1u << swizzled_place<64>(16 + i, 8 * chunk) / 8 % 8;
+      of_row |= 1u << swizzled_place<64>(16 + chunk, 8 * i) / 8 % 8;
+    }
+    CHECK(of_column == 0xFF);
+    CHECK(of_row == 0xFF);
+  }
+  std::vector<int> seen(64 * 128);
+  for (int r = 0; r < 64; ++r)
+    for (int d = 0; d < 128; ++d) ++seen[static_cast<std::size_t>(swizzled_place<64>(r, d))];
+  CHECK((seen == std::vector<int>(64 * 128, 1)));
+}
+
+TEST_CASE("what the twin of wgmma finds out", "[cuda]") {
+  const Numbers n = numbers<bfloat16>(right_rows * 64, 3);
+  const Buffer<bfloat16> b(n);
+  Numbers want;
+  for (int i = 0; i < rows * right_rows; ++i) {
+    double sum = 0;
+    for (int k = 0; k < 16; ++k) sum += n[static_cast<std::size_t>(i % 64 * 64 + k)];
+    want.push_back(sum);
+  }
+  const auto run = [&](Mistake mistake) {
+    INFO("mistake " << mistake);
+    const Buffer<float> c(rows * right_rows);
+    const Op op("products", emulated().kernel_context());
+    std::string report;
+    try {
+      launch(mistaken_kernel, 1, 128, right_rows * 128, op, b.data(), c.data(), mistake);
+    } catch (const emulation::EmulationError& error) {
+      report = error.what();
+    }
+    return std::pair(report, worst_ratio(c.values(), want, Numbers(want.size(), 16), 4 * epsilon_of<float>, 0));
+  };
+  for (const auto order : {emulation::Order::forward, emulation::Order::reverse}) {
+    const InOrder in_order(order);
+    const auto right = run(none);
+    CHECK(right.first == "");
+    CHECK(right.second <= 1);
+    CHECK(run(overwritten).first.find("a race with") != std::string::npos);  // others may still wait
+    // No report, but nothing that could be taken for the product.
+    for (const Mistake mistake : {no_end, no_wait, plain_layout}) {
+      const auto wrong = run(mistake);
+      CHECK(wrong.first == "");
+      CHECK(wrong.second > 1);
+    }
+    const std::pair<Mistake, const char*> reports[] = {
+        {no_begin, "without wgmma.fence before"},
+        {no_publish, "has not published (fence.proxy.async) before the last barrier"},
+        {late_publish, "has not published (fence.proxy.async) before the last barrier"},
+        {no_barrier, "a race with"},
+        {one_warp_absent, "for its warpgroup, but"},
+        {warps_differ, "another right operand than its warpgroup's first thread there"},
+        {overwritten_in_flight, "a race with"},
+        {outside, "of dynamic shared memory, the launch has"},
+    };
+    for (const auto& [mistake, text] : reports) {
+      const auto wrong = run(mistake);
+      INFO("mistake " << mistake << ": " << wrong.first);
+      CHECK(wrong.first.find(text) != std::string::npos);
+    }
+  }
+}
