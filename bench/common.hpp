@@ -47,6 +47,7 @@ struct Backend {
   bool cuda = false;
   /// On CUDA: fp32, tf32, bf16, whose tensors are bfloat16, or mixed, whose tensors are floats and products bfloat16.
   std::string precision = "fp32";
+  bool wgmma = true;
 };
 
 /// Every backend this processor can run; the readable reference, eigen, first, so that ratios have it above them.
@@ -76,7 +77,7 @@ inline std::vector<Backend> backends() {
 /// A Context of `backend` over one pool for the whole program.
 inline Context context(const Backend& backend) {
   static const auto pool = std::make_shared<promptiqa::ThreadPool>(threads());
-  return backend.cuda ? cuda_context(pool, backend.precision) : Context::cpu(pool, backend.cpu);
+  return backend.cuda ? cuda_context(pool, backend.precision, backend.wgmma) : Context::cpu(pool, backend.cpu);
 }
 
 /// body(state, ctx, T()) for the element type T of the backend. An error ends this row, not the program.
@@ -160,7 +161,7 @@ inline void count_bytes(benchmark::State& state, double bytes_per_iteration) {
 
 /// The table on the terminal, with a column base/own: how many times as long the baseline takes for the same work.
 /// Names end in the backend's; the baseline's row must come before: eigen on the CPU; on CUDA, in the same precision,
-/// cublas, cudnn, or a copy of as many bytes.
+/// cublas, cudnn, a copy of as many bytes, or the same kernel without wgmma.
 class RatioReporter : public benchmark::ConsoleReporter {
  public:
   RatioReporter() : ConsoleReporter(OO_Tabular) {}
@@ -186,7 +187,7 @@ class RatioReporter : public benchmark::ConsoleReporter {
   static std::vector<std::string> baselines_of(const std::string& backend) {
     if (backend.rfind("cuda_", 0) != 0) return {"eigen"};
     const std::string precision = backend.substr(4);
-    return {"cublas" + precision, "cudnn" + precision, "copy" + precision};
+    return {"cublas" + precision, "cudnn" + precision, "copy" + precision, "mma" + precision};
   }
 
   std::map<std::string, double> seconds_;  // of one iteration

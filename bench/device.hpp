@@ -37,11 +37,13 @@ inline const std::pair<std::string, std::string>& device_and_reason() {
 inline std::string device_name() { return device_and_reason().first; }
 inline std::string why_no_device() { return device_and_reason().second; }
 
-/// `precision`: as bench::Backend's.
-inline promptiqa::Context cuda_context(std::shared_ptr<promptiqa::ThreadPool> pool, const std::string& precision) {
+/// `precision` and `wgmma`: as bench::Backend's.
+inline promptiqa::Context cuda_context(std::shared_ptr<promptiqa::ThreadPool> pool, const std::string& precision,
+                                       bool wgmma = true) {
   promptiqa::CudaOptions options;
   options.allow_tf32 = precision == "tf32";
   options.bf16_products = precision == "mixed";
+  options.wgmma = wgmma;
   return promptiqa::make_cuda_context(0, std::move(pool), options);
 }
 
@@ -93,7 +95,7 @@ inline void copy_on_device(const promptiqa::Context& ctx, void* to, const void* 
 
 inline std::string device_name() { return ""; }
 inline std::string why_no_device() { return "built without CUDA"; }
-inline promptiqa::Context cuda_context(const std::shared_ptr<promptiqa::ThreadPool>&, const std::string&) {
+inline promptiqa::Context cuda_context(const std::shared_ptr<promptiqa::ThreadPool>&, const std::string&, bool = true) {
   throw promptiqa::CudaError("bench: built without CUDA");
 }
 class DeviceTimer {

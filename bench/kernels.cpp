@@ -165,34 +165,40 @@ double products(const bench::AttentionShape& s) {  // operations of one of atten
          static_cast<double>(s.head_dim);
 }
 
+// bfloat16 without wgmma, to see what it is worth: NAME/mma_bf16. Where a device has none, the same as NAME/cuda_bf16.
+template <class Body>
+void add_without_wgmma(const std::string& name, bench::Backend backend, const Body& body) {
+  if (backend.precision != "bf16") return;
+  backend.wgmma = false;
+  add_baseline(name, "mma", backend, body);
+}
+
 void add_attention(const bench::AttentionShape& s) {
-  const auto no_baseline = [](const bench::Backend&) {};
-  add(
-      "attention/" + s.name(), s.device_only,
-      [s](benchmark::State& state, Context& ctx, auto type) {
-        using T = decltype(type);
-        const AttentionData<T> data(ctx, s);
-        bench::measure(state, ctx, [&] { ctx.kernels<T>().attention(ctx.kernel_context(), data.args); });
-        bench::count_flops(state, 2 * products(s));
-      },
-      no_baseline);
-  add(
-      "attention_backward/" + s.name(), s.device_only,
-      [s](benchmark::State& state, Context& ctx, auto type) {
-        using T = decltype(type);
-        AttentionData<T> data(ctx, s);
-        const std::int64_t width = s.heads * s.head_dim;
-        data.log_sum_exp = ctx.allocate<accumulate_t<T>>(Shape{s.batch, s.heads, s.tokens});
-        data.args.log_sum_exp = data.log_sum_exp.mutable_data();
-        ctx.kernels<T>().attention(ctx.kernel_context(), data.args);
-        const auto d_o = random_tensor<T>(ctx, data.o.shape(), 2);
-        Tensor<T> d_qkv = ctx.allocate<T>(data.qkv.shape());
-        AttentionBackwardArgs<T> args = {data.args, d_o.data(), d_qkv.mutable_data(), d_qkv.mutable_data() + width,
-                                         d_qkv.mutable_data() + 2 * width};
-        bench::measure(state, ctx, [&] { ctx.kernels<T>().attention_backward(ctx.kernel_context(), args); });
-        bench::count_flops(state, 5 * products(s));  // what is done again is not counted
-      },
-      no_baseline);
+  const auto forward = [s](benchmark::State& state, Context& ctx, auto type) {
+    using T = decltype(type);
+    const AttentionData<T> data(ctx, s);
+    bench::measure(state, ctx, [&] { ctx.kernels<T>().attention(ctx.kernel_context(), data.args); });
+    bench::count_flops(state, 2 * products(s));
+  };
+  const auto backward = [s](benchmark::State& state, Context& ctx, auto type) {
+    using T = decltype(type);
+    AttentionData<T> data(ctx, s);
+    const std::int64_t width = s.heads * s.head_dim;
+    data.log_sum_exp = ctx.allocate<accumulate_t<T>>(Shape{s.batch, s.heads, s.tokens});
+    data.args.log_sum_exp = data.log_sum_exp.mutable_data();
+    ctx.kernels<T>().attention(ctx.kernel_context(), data.args);
+    const auto d_o = random_tensor<T>(ctx, data.o.shape(), 2);
+    Tensor<T> d_qkv = ctx.allocate<T>(data.qkv.shape());
+    AttentionBackwardArgs<T> args = {data.args, d_o.data(), d_qkv.mutable_data(), d_qkv.mutable_data() + width,
+                                     d_qkv.mutable_data() + 2 * width};
+    bench::measure(state, ctx, [&] { ctx.kernels<T>().attention_backward(ctx.kernel_context(), args); });
+    bench::count_flops(state, 5 * products(s));  // what is done again is not counted
+  };
+  const std::string forward_name = "attention/" + s.name(), backward_name = "attention_backward/" + s.name();
+  add(forward_name, s.device_only, forward,
+      [&](const bench::Backend& backend) { add_without_wgmma(forward_name, backend, forward); });
+  add(backward_name, s.device_only, backward,
+      [&](const bench::Backend& backend) { add_without_wgmma(backward_name, backend, backward); });
 }
 
 // softmax(q k^T) v by products: no head is as wide as a MAL's one.

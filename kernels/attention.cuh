@@ -10,7 +10,8 @@ namespace promptiqa::cuda {
 
 /// A block has Tile::rows queries of one head, a warp 16 of them.
 template <class T, class Tile>
-__global__ void __launch_bounds__(Tile::threads, Tile::blocks_at_once) attention_kernel(AttentionArgs<T> args, bool vectors) {
+__global__ void __launch_bounds__(Tile::threads, Tile::blocks_at_once)
+    attention_kernel(AttentionArgs<T> args, bool vectors) {
   using Operand = typename Tile::Operand;
   using Sum = typename Tile::Sum;
   const AttentionBlock block = attention_block(args.heads, args.queries, Tile::rows);
@@ -48,21 +49,24 @@ __global__ void __launch_bounds__(Tile::threads, Tile::blocks_at_once) attention
     if (busy) {
       Fragment<Sum, Tile::step_columns> scores;
       Tile::rows_times_rows(scores, own, k_tiles + stage * Tile::step_size);
+      scores.for_each([&](Sum& s, int, int) { s *= factor; });
+      if (first + Tile::step > keys)  // what lies behind the last key does not count
+        scores.for_each([&](Sum& s, int, int column) {
+          if (first + column >= keys) s = -static_cast<Sum>(INFINITY);
+        });
       Sum step_largest[2] = {largest[0], largest[1]};
-      scores.for_each([&](Sum& s, int second, int column) {
-        s = first + column < keys ? s * factor : -static_cast<Sum>(INFINITY);
-        step_largest[second] = step_largest[second] < s ? s : step_largest[second];
-      });
+      scores.for_each(
+          [&](Sum& s, int second, int) { step_largest[second] = step_largest[second] < s ? s : step_largest[second]; });
       Sum shift[2], shrink[2];
       for (int i = 0; i < 2; ++i) {
         step_largest[i] = quad_max(step_largest[i]);
         shift[i] = step_largest[i] == -static_cast<Sum>(INFINITY) ? Sum(0) : step_largest[i];
-        shrink[i] = exp2(largest[i] - shift[i]);
+        shrink[i] = power_of_2(largest[i] - shift[i]);
         largest[i] = step_largest[i];
         total[i] *= shrink[i];
       }
       scores.for_each([&](Sum& s, int second, int) {
-        s = exp2(s - shift[second]);
+        s = power_of_2(s - shift[second]);
         total[second] += s;
       });
       o.for_each([&](Sum& value, int second, int) { value *= shrink[second]; });

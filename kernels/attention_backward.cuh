@@ -78,9 +78,11 @@ __global__ void __launch_bounds__(Tile::threads, Tile::blocks_at_once)
       Fragment<Sum, Tile::step_columns> p, ds;
       Tile::rows_times_rows(p, q_rows, k_tile);
       Tile::rows_times_rows(ds, do_rows, v_tile);
-      p.for_each([&](Sum& s, int second, int column) {
-        s = first + column < keys ? exp2(s * factor - row_log[second]) : Sum(0);
-      });
+      p.for_each([&](Sum& s, int second, int) { s = power_of_2(s * factor - row_log[second]); });
+      if (first + Tile::step > keys)  // what lies behind the last key does not count
+        p.for_each([&](Sum& s, int, int column) {
+          if (first + column >= keys) s = 0;
+        });
       PROMPTIQA_UNROLL
       for (int j = 0; j < Tile::step_columns; ++j)
         for (int i = 0; i < 4; ++i) ds.values[j][i] = p.values[j][i] * (ds.values[j][i] - row_delta[i / 2]);
@@ -151,7 +153,7 @@ __global__ void __launch_bounds__(Tile::threads, Tile::blocks_at_once)
       Tile::rows_times_rows(ds, v_rows, do_tile);
       p.for_each([&](Sum& s, int, int column) {  // behind the last query do and delta are 0: nothing is added
         const Sum log = logs[stage * Tile::step + column];
-        s = exp2(s * factor - log);
+        s = power_of_2(s * factor - log);
       });
       Tile::add_fragment_times_matrix(dv, p, do_tile);
       ds.for_each([&](Sum& d, int, int column) {

@@ -13,8 +13,8 @@ namespace promptiqa::cuda {
 
 /// Calls run(Tile()) and returns true when a tiled kernel with `own` matrices of its own rows can do it: heads of up to
 /// 128 elements (double: 64), where the device has the shared memory. Tensor cores for bfloat16 from sm_80 on, by
-/// warpgroups where the device and this build have them, and for float where TF32 is allowed. `Steps` says how many rows
-/// of the other side a step has, and how large a warpgroup's tiles are.
+/// warpgroups where the device and this build have them, and for float where TF32 is allowed. `Steps` says how many
+/// rows of the other side a step has, and how large a warpgroup's tiles are.
 template <class Steps, class T, class Run>
 bool with_attention_tile(const DeviceTraits& traits, const AttentionArgs<T>& args, int own, Run&& run) {
   const auto with_tile = [&](auto tile) {
@@ -49,8 +49,8 @@ bool with_attention_tile(const DeviceTraits& traits, const AttentionArgs<T>& arg
 }
 
 /// The tiles of each kernel. Registers decide how many warpgroups a multiprocessor has at once: while one computes
-/// exponentials, another multiplies. Those of one block share the rows that pass by, which spares the L2 cache; blocks of
-/// one do not wait for each other.
+/// exponentials, another multiplies. Those of one block share the rows that pass by, which spares the L2 cache; blocks
+/// of one do not wait for each other.
 struct AttentionForwardSteps {
   static constexpr int plain = 32, mma = 64;
   using Warpgroup64 = WarpgroupTile<64, 64, 2, 2>;

@@ -30,11 +30,11 @@ struct AttentionSizes {
   }
 };
 
-/// A kernel for heads of up to D elements that takes Step rows of the other side at a time; each of four warps multiplies
-/// its 16 rows by itself.
+/// A kernel for heads of up to D elements that takes Step rows of the other side at a time; each of four warps
+/// multiplies its 16 rows by itself.
 template <class Math, int D, int Step>
-struct AttentionTile : AttentionSizes<typename Math::Operand, typename Math::Sum, 4, D,
-                                      padded<typename Math::Operand>(D), Step> {
+struct AttentionTile
+    : AttentionSizes<typename Math::Operand, typename Math::Sum, 4, D, padded<typename Math::Operand>(D), Step> {
   using Operand = typename Math::Operand;
   using Sum = typename Math::Sum;
   static constexpr int pitch = padded<Operand>(D);
@@ -165,6 +165,20 @@ template <class A>
 PROMPTIQA_DEVICE A quad_sum(A v) {
   for (int lanes = 1; lanes <= 2; lanes *= 2) v += __shfl_xor_sync(0xFFFFFFFFu, v, lanes);
   return v;
+}
+
+/// 2^x as softmaxes need it: in float one instruction, with a relative error of at most 2^-22, 0 where the result would
+/// be below 2^-126. exp2() takes four to spare such results.
+PROMPTIQA_DEVICE double power_of_2(double x) { return exp2(x); }
+PROMPTIQA_DEVICE float power_of_2(float x) {
+#if PROMPTIQA_EMULATED
+  const float y = std::exp2(x);
+  return y < 0x1p-126f ? 0.0f : y;
+#else
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+#endif
 }
 
 constexpr double log2_of_e = 1.44269504088896340736, log_of_2 = 0.69314718055994530942;

@@ -61,8 +61,8 @@ void* allocate_workspace(const Op& op) {
   }
 }
 
-/// Has shared memory where it was compiled for sm_90a, and only there: from outside, nothing else tells which of several
-/// architectures' code a device has chosen.
+/// Has shared memory where it was compiled for sm_90a, and only there: from outside, nothing else tells which of
+/// several architectures' code a device has chosen.
 __global__ void wgmma_mark_kernel() {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
   __shared__ volatile int mark;

@@ -48,8 +48,8 @@ Context make_cuda_context(int ordinal, std::shared_ptr<ThreadPool> pool, const C
   parts.bfloat16_kernels = &cuda::kernel_table<bfloat16>();
   Context ctx = Context::on_device(std::move(parts), std::move(pool));
   if (options.allow_tf32 || options.bf16_products || !options.wgmma)
-    cuda::set_products(cuda::Op("make_cuda_context", ctx.kernel_context()),
-                       options.allow_tf32 || options.bf16_products, options.bf16_products, options.wgmma);
+    cuda::set_products(cuda::Op("make_cuda_context", ctx.kernel_context()), options.allow_tf32 || options.bf16_products,
+                       options.bf16_products, options.wgmma);
   return ctx;
 }
 

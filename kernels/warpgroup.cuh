@@ -31,8 +31,8 @@ __host__ PROMPTIQA_DEVICE constexpr int swizzled_place(int r, int d) {
 /// bytes, 32 to 45 the distance of one group of eight rows to the next in the same units, 62 and 63 the swizzle, 1 for
 /// that of 128 bytes. (PTX ISA, "Matrix Descriptor Format"; the leading dimension's distance, bits 16 to 29, has no
 /// meaning for 64 columns.)
-constexpr std::uint64_t matrix_description = std::uint64_t{1} << 62 | std::uint64_t{1024 / 16} << 32 |
-                                             std::uint64_t{1} << 16;
+constexpr std::uint64_t matrix_description =
+    std::uint64_t{1} << 62 | std::uint64_t{1024 / 16} << 32 | std::uint64_t{1} << 16;
 PROMPTIQA_DEVICE std::uint64_t describe_matrix(Shared<bfloat16> first) {
 #if PROMPTIQA_EMULATED
   return matrix_description | matrix_address(first);
@@ -160,11 +160,10 @@ struct WarpgroupMath {
     hold(sum);
     begin_products();
     PROMPTIQA_UNROLL
-    for (int j = 0; j < Tiles; j += 8)
-      PROMPTIQA_UNROLL
-      for (int k = 0; k < Depth; k += 16)
-        multiply_by_warpgroup(sum.values + j, left.values[k / 16],
-                              describe_matrix(b + ((k / 64 * 8 * Tiles + 8 * j) * 64 + k % 64)), false, k > 0);
+    for (int j = 0; j < Tiles; j += 8) PROMPTIQA_UNROLL
+    for (int k = 0; k < Depth; k += 16)
+      multiply_by_warpgroup(sum.values + j, left.values[k / 16],
+                            describe_matrix(b + ((k / 64 * 8 * Tiles + 8 * j) * 64 + k % 64)), false, k > 0);
     end_products();
     wait_for_products();
     hold(sum);
@@ -183,10 +182,9 @@ struct WarpgroupMath {
     hold(sum);
     begin_products();
     PROMPTIQA_UNROLL
-    for (int j = 0; j < Tiles; j += 8)
-      PROMPTIQA_UNROLL
-      for (int s = 0; s < Steps; s += 2)
-        multiply_by_warpgroup(sum.values + j, left[s / 2], describe_matrix(b + (j * Steps + 8 * s) * 64), true, true);
+    for (int j = 0; j < Tiles; j += 8) PROMPTIQA_UNROLL
+    for (int s = 0; s < Steps; s += 2)
+      multiply_by_warpgroup(sum.values + j, left[s / 2], describe_matrix(b + (j * Steps + 8 * s) * 64), true, true);
     end_products();
     wait_for_products();
     hold(sum);

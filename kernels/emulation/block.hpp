@@ -91,8 +91,8 @@ void warp_exchange(const char* what, Site site, unsigned mask, const void* value
 /// What `lane` brought to the exchange that this thread took part in last. Reports a lane that took no part.
 const void* warp_value(const char* what, Site site, unsigned lane);
 
-/// Threads of a warpgroup, and a meeting of all of them in the same operation. It orders no accesses to memory. Reports a
-/// block that does not consist of whole warpgroups.
+/// Threads of a warpgroup, and a meeting of all of them in the same operation. It orders no accesses to memory. Reports
+/// a block that does not consist of whole warpgroups.
 inline constexpr unsigned warpgroup_threads = 128;
 void warpgroup_meet(const char* what, Site site);
 /// Meetings of the running thread's warpgroup so far; never repeated, not even by another block.

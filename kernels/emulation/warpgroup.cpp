@@ -61,15 +61,14 @@ float bfloat16_at(const unsigned char* p) {
   return __uint_as_float(static_cast<unsigned>(bits) << 16);
 }
 
-/// The place in dynamic shared memory of the 16 bytes with elements (k, n) ... of the operand: along k, or along n where
-/// its memory has rows of n. In a swizzled layout the chunk's number within its row of 128 bytes, bits 4 to 6 of the
-/// address, is XORed with bits 7 to 9.
+/// The place in dynamic shared memory of the 16 bytes with elements (k, n) ... of the operand: along k, or along n
+/// where its memory has rows of n. In a swizzled layout the chunk's number within its row of 128 bytes, bits 4 to 6 of
+/// the address, is XORed with bits 7 to 9.
 std::size_t chunk_place(std::uint64_t right, bool rows, int k, int n) {
   const std::size_t start = (right & 0x3FFF) * 16, group = (right >> 32 & 0x3FFF) * 16;
   const int row = rows ? k : n, along = rows ? n : k;
-  const std::size_t linear =
-      start + static_cast<std::size_t>(row / 8) * group + static_cast<std::size_t>(row % 8) * 128 +
-      static_cast<std::size_t>(along / 8) * 16;
+  const std::size_t linear = start + static_cast<std::size_t>(row / 8) * group +
+                             static_cast<std::size_t>(row % 8) * 128 + static_cast<std::size_t>(along / 8) * 16;
   return linear ^ (linear >> 7 & 7) << 4;
 }
 

@@ -1,6 +1,6 @@
 // The twin of wgmma: products of a warpgroup whose right operand the tensor cores read from shared memory.
-// Surprising choice: a sum's registers hold NaN until the product is waited for, and what was read from shared memory is
-// read once more then, so that a missing wait shows whichever way it goes wrong.
+// Surprising choice: a sum's registers hold NaN until the product is waited for, and what was read from shared memory
+// is read once more then, so that a missing wait shows whichever way it goes wrong.
 #pragma once
 
 #include <cstddef>

@@ -1,6 +1,6 @@
-// Sizes at which kernels take another path because the hardware ends there: grids of more than 65535 rows, offsets of more
-// than 32 bits, rows that are no multiple of 16 bytes apart.
-// Surprising choice: an operand that reaches over gigabytes is two small blocks, one of the heap and one of a far region.
+// Sizes at which kernels take another path because the hardware ends there: grids of more than 65535 rows, offsets of
+// more than 32 bits, rows that are no multiple of 16 bytes apart. Surprising choice: an operand that reaches over
+// gigabytes is two small blocks, one of the heap and one of a far region.
 #include <algorithm>
 #include <type_traits>
 

@@ -4,6 +4,7 @@
 #include <iostream>
 
 #include "../../kernels/async_copy.cuh"
+#include "../../kernels/attention_tile.cuh"
 #include "../../kernels/launch.cuh"
 #include "../../kernels/mma.cuh"
 #include "products.hpp"
@@ -145,6 +146,17 @@ TEST_CASE("every TF32 operand is rounded to nearest, none is cut off", "[cuda]")
   CHECK(sums.d == 32 * up);
 }
 
+TEST_CASE("powers of 2 of scores", "[cuda]") {
+  const float infinity = std::numeric_limits<float>::infinity();
+  CHECK(power_of_2(0.f) == 1);
+  CHECK(power_of_2(-infinity) == 0);
+  CHECK(power_of_2(200.f) == infinity);
+  CHECK(std::isnan(power_of_2(std::nanf(""))));
+  CHECK(power_of_2(-125.f) == 0x1p-125f);
+  CHECK(power_of_2(-127.f) == 0);  // below the smallest normal number
+  CHECK(power_of_2(-1000.0) == std::exp2(-1000.0));
+}
+
 TEST_CASE("asynchronous copies arrive when they are waited for", "[cuda]") {
   const Numbers n = numbers<float>(256, 3);
   const Buffer<float> from(n), to(256);
@@ -157,7 +169,7 @@ TEST_CASE("asynchronous copies arrive when they are waited for", "[cuda]") {
     INFO("mistake " << mistake);
     CHECK_THROWS_AS(launch(copy_kernel, 1, 32, 0, op, from.data(), to.data(), 256, mistake), emulation::EmulationError);
   }
-  std::cout << "CUDA: emulated twins were run of mma.sync (m16n8k16 bf16, m16n8k8 tf32), ldmatrix, cp.async and "
-               "cvt.rna.tf32; their PTX, and the calls of cuBLAS, only compile here."
+  std::cout << "CUDA: emulated twins were run of mma.sync (m16n8k16 bf16, m16n8k8 tf32), ldmatrix, cp.async, "
+               "ex2.approx and cvt.rna.tf32; their PTX, and the calls of cuBLAS, only compile here."
             << std::endl;
 }
