@@ -152,10 +152,10 @@ struct WarpgroupMath {
     return left;
   }
 
-  /// sum = left b^T: b has 8 * Tiles rows of Depth elements.
+  /// sum = left b^T, or += if `add`: b has 8 * Tiles rows of Depth elements.
   template <int Depth, int Tiles>
-  PROMPTIQA_DEVICE static void rows_times_rows(Fragment<float, Tiles>& sum, const Left<Depth>& left,
-                                               Shared<bfloat16> b) {
+  PROMPTIQA_DEVICE static void rows_times_rows(Fragment<float, Tiles>& sum, const Left<Depth>& left, Shared<bfloat16> b,
+                                               bool add = false) {
     static_assert(Depth % 64 == 0 && Tiles % 8 == 0, "whole panels");
     hold(sum);
     begin_products();
@@ -163,31 +163,40 @@ struct WarpgroupMath {
     for (int j = 0; j < Tiles; j += 8) PROMPTIQA_UNROLL
     for (int k = 0; k < Depth; k += 16)
       multiply_by_warpgroup(sum.values + j, left.values[k / 16],
-                            describe_matrix(b + ((k / 64 * 8 * Tiles + 8 * j) * 64 + k % 64)), false, k > 0);
+                            describe_matrix(b + ((k / 64 * 8 * Tiles + 8 * j) * 64 + k % 64)), false, add || k > 0);
     end_products();
     wait_for_products();
     hold(sum);
   }
 
-  /// sum += p b: b has 8 * Steps rows of 8 * Tiles elements.
-  template <int Steps, int Tiles>
-  PROMPTIQA_DEVICE static void add_fragment_times_matrix(Fragment<float, Tiles>& sum, const Fragment<float, Steps>& p,
-                                                         Shared<bfloat16> b) {
-    static_assert(Steps % 2 == 0 && Tiles % 8 == 0, "whole instructions and panels");
-    unsigned left[Steps / 2][4];
-    PROMPTIQA_UNROLL
-    for (int s = 0; s < Steps; s += 2)  // sums of two column tiles are just what an operand of 16 columns looks like
-      for (int i = 0; i < 4; ++i)
-        left[s / 2][i] = pack_bf16(p.values[s + i / 2][i % 2 * 2], p.values[s + i / 2][i % 2 * 2 + 1]);
+  /// sum += left b: b has Depth rows of 8 * Tiles elements.
+  template <int Depth, int Tiles>
+  PROMPTIQA_DEVICE static void add_rows_times_matrix(Fragment<float, Tiles>& sum, const Left<Depth>& left,
+                                                     Shared<bfloat16> b) {
+    static_assert(Depth % 16 == 0 && Tiles % 8 == 0, "whole instructions and panels");
     hold(sum);
     begin_products();
     PROMPTIQA_UNROLL
     for (int j = 0; j < Tiles; j += 8) PROMPTIQA_UNROLL
-    for (int s = 0; s < Steps; s += 2)
-      multiply_by_warpgroup(sum.values + j, left[s / 2], describe_matrix(b + (j * Steps + 8 * s) * 64), true, true);
+    for (int k = 0; k < Depth; k += 16)
+      multiply_by_warpgroup(sum.values + j, left.values[k / 16], describe_matrix(b + (8 * j * Depth + 64 * k)), true,
+                            true);
     end_products();
     wait_for_products();
     hold(sum);
+  }
+
+  /// The same with what was a product's sum as left operand, rounded: p (64, 8 * Steps).
+  template <int Steps, int Tiles>
+  PROMPTIQA_DEVICE static void add_fragment_times_matrix(Fragment<float, Tiles>& sum, const Fragment<float, Steps>& p,
+                                                         Shared<bfloat16> b) {
+    static_assert(Steps % 2 == 0, "whole instructions");
+    Left<8 * Steps> left;
+    PROMPTIQA_UNROLL
+    for (int s = 0; s < Steps; s += 2)  // sums of two column tiles are just what an operand of 16 columns looks like
+      for (int i = 0; i < 4; ++i)
+        left.values[s / 2][i] = pack_bf16(p.values[s + i / 2][i % 2 * 2], p.values[s + i / 2][i % 2 * 2 + 1]);
+    add_rows_times_matrix(sum, left, b);
   }
 };
 
