@@ -12,7 +12,8 @@ using namespace promptiqa::cuda;
 
 namespace {
 
-constexpr int depth = 128, rows = 64, right_rows = 64, groups = 2;
+constexpr int depth = 128, rows = 64, right_rows = 128, groups = 2;
+constexpr int small_rows = 64;  // of the right operand of one instruction
 
 enum Mistake {
   none,
@@ -30,17 +31,18 @@ enum Mistake {
   outside
 };
 
-void fill_tile(Shared<bfloat16> tile, const bfloat16* numbers, int count) {
-  for (int i = static_cast<int>(threadIdx.x); i < count * depth; i += static_cast<int>(blockDim.x))
-    tile[swizzled_place<right_rows>(i / depth, i % depth)] = numbers[i];
+template <int Rows>
+void fill_tile(Shared<bfloat16> tile, const bfloat16* numbers) {
+  for (int i = static_cast<int>(threadIdx.x); i < Rows * depth; i += static_cast<int>(blockDim.x))
+    tile[swizzled_place<Rows>(i / depth, i % depth)] = numbers[i];
 }
 
-/// c (64, 64) = a b^T for a, b (64, 128); d (64, 128) = c b: once by each warpgroup of the block.
+/// c (64, 128) = a b^T for a (64, 128) and b (128, 128); d (64, 128) = c b: once by each warpgroup of the block.
 void products_kernel(const bfloat16* a, const bfloat16* b, double* c, double* d) {
   const Shared<bfloat16> a_tile = dynamic_shared<bfloat16>(0, rows * depth);
   const Shared<bfloat16> b_tile = dynamic_shared<bfloat16>(rows * depth * 2, right_rows * depth);
-  fill_tile(a_tile, a, rows);
-  fill_tile(b_tile, b, right_rows);
+  fill_tile<rows>(a_tile, a);
+  fill_tile<right_rows>(b_tile, b);
   publish_to_tensor_cores();
   __syncthreads();
   const int thread = static_cast<int>(threadIdx.x), first = thread % 128 / 32 * 16;
@@ -59,10 +61,10 @@ void products_kernel(const bfloat16* a, const bfloat16* b, double* c, double* d)
 
 /// One product of 64 x 64 x 16, in which something is wrong; sums go to c.
 void mistaken_kernel(const bfloat16* b, float* c, int mistake) {
-  const Shared<bfloat16> tile = dynamic_shared<bfloat16>(0, right_rows * 64);
+  const Shared<bfloat16> tile = dynamic_shared<bfloat16>(0, small_rows * 64);
   const int thread = static_cast<int>(threadIdx.x);
-  for (int i = thread; i < right_rows * 64; i += 128)
-    tile[mistake == plain_layout ? i : swizzled_place<right_rows>(i / 64, i % 64)] = b[i];
+  for (int i = thread; i < small_rows * 64; i += 128)
+    tile[mistake == plain_layout ? i : swizzled_place<small_rows>(i / 64, i % 64)] = b[i];
   if (mistake != no_publish && mistake != late_publish) publish_to_tensor_cores();
   if (mistake != no_barrier) __syncthreads();
   if (mistake == late_publish) publish_to_tensor_cores();
@@ -73,7 +75,7 @@ void mistaken_kernel(const bfloat16* b, float* c, int mistake) {
   sum.clear();
   if (mistake == one_warp_absent && thread / 32 == 3) return;
   if (mistake != no_begin) begin_products();
-  const int first = mistake == warps_differ ? thread / 32 % 2 * 16 : mistake == outside ? right_rows * 64 : 0;
+  const int first = mistake == warps_differ ? thread / 32 % 2 * 16 : mistake == outside ? small_rows * 64 : 0;
   multiply_by_warpgroup(sum.values, left, describe_matrix(tile + first), false, false);
   if (mistake != no_end) end_products();
   if (mistake == overwritten_in_flight && thread == 5) tile[8] = bfloat16{};
@@ -93,7 +95,7 @@ TEST_CASE("products of a warpgroup's tiles", "[cuda]") {
   const std::uint64_t before = promptiqa_test::warpgroup_products();
   launch(products_kernel, 1, 128 * groups, (rows + right_rows) * depth * 2, op, a_data.data(), b_data.data(), c.data(),
          d.data());
-  CHECK(promptiqa_test::warpgroup_products() - before == groups * (depth / 16 + right_rows / 16 * (depth / 64)));
+  CHECK(promptiqa_test::warpgroup_products() - before == groups * (right_rows / 64 * depth / 16 + right_rows / 16 * (depth / 64)));
   const auto at = [](const Numbers& n, int i) { return n[static_cast<std::size_t>(i)]; };
   const Numbers c_values = c.values();
   Numbers want_c, size_c, want_d, size_d;
@@ -142,21 +144,21 @@ TEST_CASE("a swizzled tile's chunks lie in different banks, whether rows or colu
 }
 
 TEST_CASE("what the twin of wgmma finds out", "[cuda]") {
-  const Numbers n = numbers<bfloat16>(right_rows * 64, 3);
+  const Numbers n = numbers<bfloat16>(small_rows * 64, 3);
   const Buffer<bfloat16> b(n);
   Numbers want;
-  for (int i = 0; i < rows * right_rows; ++i) {
+  for (int i = 0; i < rows * small_rows; ++i) {
     double sum = 0;
     for (int k = 0; k < 16; ++k) sum += n[static_cast<std::size_t>(i % 64 * 64 + k)];
     want.push_back(sum);
   }
   const auto run = [&](Mistake mistake) {
     INFO("mistake " << mistake);
-    const Buffer<float> c(rows * right_rows);
+    const Buffer<float> c(rows * small_rows);
     const Op op("products", emulated().kernel_context());
     std::string report;
     try {
-      launch(mistaken_kernel, 1, 128, right_rows * 128, op, b.data(), c.data(), mistake);
+      launch(mistaken_kernel, 1, 128, small_rows * 128, op, b.data(), c.data(), mistake);
     } catch (const emulation::EmulationError& error) {
       report = error.what();
     }
