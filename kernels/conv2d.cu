@@ -1,6 +1,6 @@
 // Launches of the convolutions.
 // Surprising choice: 1 x 1 kernels are cuBLAS products of each image, but not for the gradient of the weight, which
-// sums over all images.
+// sums over all images. Tensor cores take copies with their channels last where they can (conv2d_channels.hpp).
 #include "conv2d.cuh"
 
 #include <algorithm>
@@ -8,6 +8,7 @@
 #include <type_traits>
 
 #include "blas.hpp"
+#include "conv2d_channels.hpp"
 #include "gemm.cuh"
 #include "kernel_table.hpp"
 
@@ -15,18 +16,12 @@ namespace promptiqa::cuda {
 
 namespace {
 
-bool pointwise(const Conv2dGeometry& g) {
-  return g.kernel_h == 1 && g.kernel_w == 1 && g.stride_h == 1 && g.stride_w == 1 && g.pad_h == 0 && g.pad_w == 0;
-}
-
 /// Calls run(Math()): tensor cores for bfloat16 from sm_80 on, and for float where TF32 is allowed.
 template <class T, class Run>
 void with_conv2d_math(const Op& op, Run&& run) {
-  const DeviceTraits traits = device_traits(op);
-  if constexpr (std::is_same_v<T, bfloat16>) {
-    if (traits.capability >= 80) return run(Bf16Math());
-  } else if constexpr (std::is_same_v<T, float>) {
-    if (traits.capability >= 80 && traits.tf32) return run(Tf32Math());
+  if constexpr (!std::is_same_v<T, double>) {
+    using Mma = std::conditional_t<std::is_same_v<T, bfloat16>, Bf16Math, Tf32Math>;
+    if (has_tensor_cores<T>(device_traits(op))) return run(Mma());
   }
   run(PlainMath<accumulate_t<T>>());
 }
@@ -75,7 +70,8 @@ void pointwise_conv2d(const Op& op, const Conv2dArgs<T>& args, const T* weight) 
 template <class T>
 std::size_t packed_conv2d_bytes(std::int64_t out_channels, std::int64_t in_channels, std::int64_t kernel_h,
                                 std::int64_t kernel_w) {
-  return static_cast<std::size_t>(out_channels * in_channels * kernel_h * kernel_w) * sizeof(T);
+  const std::size_t once = static_cast<std::size_t>(out_channels * in_channels * kernel_h * kernel_w) * sizeof(T);
+  return packs_channels<T>(in_channels, kernel_h, kernel_w) ? 2 * once : once;
 }
 
 template <class T>
@@ -83,6 +79,13 @@ void pack_conv2d(const KernelContext& kc, const PackConv2dArgs<T>& args) {
   const Op op("pack_conv2d", kc);
   const std::int64_t depth = args.in_channels * args.kernel_h * args.kernel_w;
   launch(pack_conv2d_kernel<T>, blocks_for(op, args.out_channels * depth, 256), 256, 0, op, args, depth);
+  if constexpr (!std::is_same_v<T, double>) {
+    if (!packs_channels<T>(args.in_channels, args.kernel_h, args.kernel_w)) return;
+    T* const packed = static_cast<T*>(args.packed);
+    const std::int64_t taps = args.kernel_h * args.kernel_w;
+    weight_channels_last(op, static_cast<const T*>(packed), args.out_channels, taps, args.in_channels, depth, taps,
+                         packed + args.out_channels * depth);
+  }
 }
 PROMPTIQA_CUDA_INSTANTIATE(pack_conv2d, PackConv2dArgs)
 
@@ -95,6 +98,13 @@ void conv2d(const KernelContext& kc, const Conv2dArgs<T>& args) {
   check_counts(op, g);
   const T* weight = args.packed_weight ? static_cast<const T*>(args.packed_weight) : args.weight;
   if (pointwise(g) && g.in_channels > 0) return pointwise_conv2d(op, args, weight);
+  if constexpr (!std::is_same_v<T, double>) {
+    if (conv2d_on_channels<T>(device_traits(op), g)) {
+      const bool packed = args.packed_weight && packs_channels<T>(g.in_channels, g.kernel_h, g.kernel_w);
+      if (packed) weight += g.out_channels * g.in_channels * g.kernel_h * g.kernel_w;
+      return conv2d_of_channels(op, args, weight, packed);
+    }
+  }
   with_conv2d_math<T>(op, [&](auto math) {
     using Math = decltype(math);
     using Tile = ConvTile<Math>;
@@ -113,6 +123,9 @@ void conv2d_backward_data(const KernelContext& kc, const Conv2dBackwardDataArgs<
   if (g.batch * g.in_h * g.in_w * g.in_channels == 0) return;
   check_counts(op, g);
   if (pointwise(g) && g.out_channels > 0) return pointwise_product(op, g, args.weight, true, args.dy, args.dx);
+  if constexpr (!std::is_same_v<T, double>) {
+    if (conv2d_data_on_channels<T>(device_traits(op), g)) return conv2d_data_of_channels(op, args);
+  }
   with_conv2d_math<T>(op, [&](auto math) {
     using Math = decltype(math);
     using Tile = ConvTile<Math>;
@@ -137,6 +150,9 @@ void conv2d_backward_weight(const KernelContext& kc, const Conv2dBackwardWeightA
   const std::int64_t taps = g.in_channels * g.kernel_h * g.kernel_w, size = g.out_channels * taps;
   const std::int64_t pixels = g.batch * g.out_h * g.out_w;
   if (size == 0) return;
+  if constexpr (!std::is_same_v<T, double>) {
+    if (conv2d_weight_on_channels<T>(device_traits(op), g)) return conv2d_weight_of_channels(op, args);
+  }
   with_conv2d_math<T>(op, [&](auto math) {
     using Math = decltype(math);
     using Tile = ConvTile<Math>;

@@ -25,10 +25,22 @@ struct StoreConvolution {  // y = activation(sum + bias + residual); without tho
   const accumulate_t<T>* bias;
   const T* residual;
   bool relu;
-  PROMPTIQA_DEVICE void operator()(std::int64_t i, int row, accumulate_t<T> sum) const {
+  PROMPTIQA_DEVICE T finished(int row, accumulate_t<T> sum, const T* addend) const {
     if (bias) sum += bias[row];
-    if (residual) sum += widen(residual[i]);
-    y[i] = narrow<T>(relu && sum < 0 ? accumulate_t<T>(0) : sum);  // keeps NaN
+    if (addend) sum += widen(*addend);
+    return narrow<T>(relu && sum < 0 ? accumulate_t<T>(0) : sum);  // keeps NaN
+  }
+  PROMPTIQA_DEVICE void operator()(std::int64_t i, int row, accumulate_t<T> sum) const {
+    y[i] = finished(row, sum, residual ? residual + i : nullptr);
+  }
+  /// The same for `width` neighbours at 16-byte addresses.
+  static constexpr int width = vector_width<T>;
+  PROMPTIQA_DEVICE void vector(std::int64_t i, int row, const Vector<accumulate_t<T>, width>& sums) const {
+    Vector<T, width> v, addend;
+    if (residual) addend = load_vector<width>(residual + i);
+    PROMPTIQA_UNROLL
+    for (int n = 0; n < width; ++n) v.values[n] = finished(row, sums.values[n], residual ? &addend.values[n] : nullptr);
+    store_vector<width>(y + i, v);
   }
 };
 template <class A>
@@ -36,6 +48,10 @@ struct StorePartialSum {
   A* partial;
   std::int64_t size;  // of C; a split of the depth has one C
   PROMPTIQA_DEVICE void operator()(std::int64_t i, int, A sum) const { partial[blockIdx.z * size + i] = sum; }
+  static constexpr int width = vector_width<A>;
+  PROMPTIQA_DEVICE void vector(std::int64_t i, int, const Vector<A, width>& sums) const {
+    store_vector<width>(partial + (blockIdx.z * size + i), sums);
+  }
 };
 
 /// One tile of C. Grid: x over tiles of columns, y over tiles of rows, z over classes of pixels (ConvData) or over
