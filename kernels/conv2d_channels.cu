@@ -20,9 +20,14 @@ static_assert(data_shared_bytes<LargeChannelsTile<float>> <= conv2d_channels_sha
                   weight_shared_bytes<LargeChannelsTile<bfloat16>> <= conv2d_channels_shared_bytes,
               "what the condition asks for");
 
-/// Calls run(Tile()): low tiles where one covers all rows.
+/// Calls run(Tile()): low tiles where one covers all rows; warpgroups where the device and this build have them.
 template <class T, class Run>
-void with_channels_tile(std::int64_t rows, Run&& run) {
+void with_channels_tile(const Op& op, std::int64_t rows, Run&& run) {
+  if constexpr (std::is_same_v<T, bfloat16>)
+    if (device_traits(op).wgmma) {
+      if (rows <= LowWarpgroupChannelsTile::rows) return run(LowWarpgroupChannelsTile());
+      return run(LargeWarpgroupChannelsTile());
+    }
   if (rows <= LowChannelsTile<T>::rows)
     run(LowChannelsTile<T>());
   else
@@ -64,7 +69,7 @@ StorageRef channels_last(const Op& op, const T* x, std::int64_t batch, std::int6
 template <class T, class Product>
 void multiply(const Op& op, const Product& product, std::int64_t rows, std::int64_t pixels, std::int64_t depth,
               unsigned classes, std::int64_t area, const StoreConvolution<T>& store) {
-  with_channels_tile<T>(rows, [&](auto tile) {
+  with_channels_tile<T>(op, rows, [&](auto tile) {
     using Tile = decltype(tile);
     const std::int64_t tiles = ceil_div(rows, Tile::rows) * ceil_div(pixels, Tile::columns);
     const std::int64_t steps = ceil_div(depth, Tile::depth), size = rows * pixels;
@@ -137,7 +142,7 @@ void conv2d_weight_of_channels(const Op& op, const Conv2dBackwardWeightArgs<T>& 
   const std::int64_t pixels = g.batch * g.out_h * g.out_w;
   const StorageRef x = channels_last(op, args.x, g.batch, g.in_channels, g.in_h * g.in_w);
   const StorageRef dy = channels_last(op, args.dy, g.batch, g.out_channels, g.out_h * g.out_w);
-  with_channels_tile<T>(g.out_channels, [&](auto tile) {
+  with_channels_tile<T>(op, g.out_channels, [&](auto tile) {
     using Tile = decltype(tile);
     const std::int64_t tiles = ceil_div(g.out_channels, Tile::rows) * ceil_div(columns, Tile::columns);
     const std::int64_t steps = ceil_div(pixels, Tile::depth);

@@ -80,6 +80,7 @@ PROMPTIQA_DEVICE void run_stages(int begin, int end, Load&& load, Multiply&& mul
   int stage = 0, free_stage = Tile::stages - 1;
   for (int step = begin; step < end; ++step) {
     wait_for_copies<Tile::stages - 2>();
+    Tile::publish();
     __syncthreads();  // everybody's copies have arrived; the stage of the step before has been multiplied
     if (step + Tile::stages - 1 < end) load(step + Tile::stages - 1, free_stage);
     commit_copies();  // also where there was nothing to load: groups are counted
@@ -148,7 +149,8 @@ __global__ void __launch_bounds__(Tile::threads, Tile::blocks_at_once)
   typename Tile::Sums sums;
   PROMPTIQA_UNROLL
   for (int r = 0; r < Tile::row_tiles; ++r) sums[r].clear();
-  const bool busy = block.first_row + Tile::warp_row() < rows && block.first_column + Tile::warp_column() < columns;
+  const bool busy =
+      block.first_row + Tile::first_row_together() < rows && block.first_column + Tile::warp_column() < columns;
   run_stages<Tile>(begin, end, load, [&](int stage) {
     const Shared<T> a = tiles + stage * Tile::stage_size;
     if (busy) Tile::multiply(sums, a, a + Tile::a_size);
@@ -252,7 +254,8 @@ __global__ void __launch_bounds__(Tile::threads, Tile::blocks_at_once)
   typename Tile::Sums sums;
   PROMPTIQA_UNROLL
   for (int r = 0; r < Tile::row_tiles; ++r) sums[r].clear();
-  const bool busy = block.first_row + Tile::warp_row() < rows && block.first_column + Tile::warp_column() < columns;
+  const bool busy =
+      block.first_row + Tile::first_row_together() < rows && block.first_column + Tile::warp_column() < columns;
   place_pixels(begin);
   __syncthreads();
   run_stages<Tile>(begin, end, load, [&](int stage) {

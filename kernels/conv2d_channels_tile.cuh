@@ -6,6 +6,7 @@
 
 #include "async_copy.cuh"
 #include "mma.cuh"
+#include "warpgroup.cuh"
 
 namespace promptiqa::cuda {
 
@@ -29,7 +30,7 @@ PROMPTIQA_DEVICE void load_operand_matrices(unsigned (&r)[4], Shared<float> row,
 }
 
 /// A block's tile of C (Rows, Columns) and what it holds of A and B for a step in depth. T: bfloat16, or float for
-/// TF32 (rounded already). A warp has WarpRows x WarpColumns of C.
+/// TF32 (rounded already). A warp has WarpRows x WarpColumns of C, and multiplies them by itself.
 template <class T, int Rows, int Columns, int WarpRows, int WarpColumns, int Stages, int BlocksAtOnce>
 struct ChannelsTile {
   static constexpr int rows = Rows, columns = Columns, stages = Stages, blocks_at_once = BlocksAtOnce;
@@ -44,6 +45,11 @@ struct ChannelsTile {
   using Sums = Fragment<float, column_tiles>[row_tiles];
   PROMPTIQA_DEVICE static int warp_row() { return static_cast<int>(threadIdx.x / 32) % warps_down * WarpRows; }
   PROMPTIQA_DEVICE static int warp_column() { return static_cast<int>(threadIdx.x / 32) / warps_down * WarpColumns; }
+  /// The first row of the warps that multiply together.
+  PROMPTIQA_DEVICE static int first_row_together() { return warp_row(); }
+
+  /// After a thread's copies have arrived and before the barrier that shows them to the others.
+  PROMPTIQA_DEVICE static void publish() {}
 
   /// Sums of a block in shared memory, where the stages were: floats between rows, so that no banks are shared by lanes
   /// that write at once.
@@ -62,7 +68,7 @@ struct ChannelsTile {
                     b_rows = b + (warp_column() + row + matrix / 2 * 8) * depth;
     PROMPTIQA_UNROLL
     for (int c = 0; c < chunks; c += 2) {  // two chunks are the depth of an instruction, in both types
-      const int a_chunk = (c + matrix / 2 ^ row) * chunk, b_chunk = (c + matrix % 2 ^ row) * chunk;
+      const int a_chunk = ((c + matrix / 2) ^ row) * chunk, b_chunk = ((c + matrix % 2) ^ row) * chunk;
       unsigned rows_of_a[row_tiles][4];
       PROMPTIQA_UNROLL
       for (int r = 0; r < row_tiles; ++r)
@@ -100,7 +106,7 @@ struct ChannelsTile {
     }
   }
 
- private:
+ protected:
   /// Registers of an instruction's operand from 16 columns of a tile, from `first` on: as A, or as B of two
   /// instructions.
   PROMPTIQA_DEVICE static void load_across(unsigned (&r)[4], Shared<T> tile, int k, int first, bool is_b) {
@@ -118,6 +124,7 @@ struct ChannelsTile {
     }
   }
 
+ private:
   PROMPTIQA_DEVICE static void add_pair(Sums& sums, const unsigned (&a)[row_tiles][4], const unsigned (&pair)[4],
                                         int j) {
     PROMPTIQA_UNROLL
@@ -128,10 +135,33 @@ struct ChannelsTile {
   }
 };
 
+/// The same for bfloat16 on Hopper: four warps multiply 64 rows of C together, all columns of them. A is loaded into
+/// registers; B lies in shared memory as the tensor cores want it.
+template <int Groups, int Columns, int Stages, int BlocksAtOnce>
+struct WarpgroupChannelsTile : ChannelsTile<bfloat16, 64 * Groups, Columns, 16, Columns, Stages, BlocksAtOnce> {
+  using Base = ChannelsTile<bfloat16, 64 * Groups, Columns, 16, Columns, Stages, BlocksAtOnce>;
+  using typename Base::Sums;
+  PROMPTIQA_DEVICE static int first_row_together() { return static_cast<int>(threadIdx.x / 128) * 64; }
+  PROMPTIQA_DEVICE static void publish() { publish_to_tensor_cores(); }
+
+  PROMPTIQA_DEVICE static void multiply(Sums& sums, Shared<bfloat16> a, Shared<bfloat16> b) {
+    const auto left = WarpgroupMath::load<Base::depth, Base::rows>(a, Base::warp_row());
+    WarpgroupMath::rows_times_rows(sums[0], left, b, true);
+  }
+  PROMPTIQA_DEVICE static void multiply_across(Sums& sums, Shared<bfloat16> a, Shared<bfloat16> b) {
+    WarpgroupMath::Left<Base::depth> left;
+    PROMPTIQA_UNROLL
+    for (int k = 0; k < Base::depth; k += 16) Base::load_across(left.values[k / 16], a, k, Base::warp_row(), false);
+    WarpgroupMath::add_rows_times_matrix(sums[0], left, b);
+  }
+};
+
 /// For many rows of C, and for few.
 template <class T>
 using LargeChannelsTile = ChannelsTile<T, 128, 128, 64, 64, 3, 2>;
 template <class T>
 using LowChannelsTile = ChannelsTile<T, 64, 128, 32, 64, 3, 3>;
+using LargeWarpgroupChannelsTile = WarpgroupChannelsTile<2, 128, 3, 2>;
+using LowWarpgroupChannelsTile = WarpgroupChannelsTile<1, 128, 3, 3>;
 
 }  // namespace promptiqa::cuda

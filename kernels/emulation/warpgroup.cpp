@@ -137,17 +137,21 @@ void emulated_wgmma(Site site, float (*sum)[4], const unsigned (&left)[4], std::
     for (std::size_t i = 0; i < pending->values.size(); ++i) pending->values[i] = sum[i / 4][i % 4];
   }
   pending->ended = false;
-  const int t = static_cast<int>(lane_number()) % 4;
-  for (int tile = 0; tile < columns / 8; ++tile)
-    for (int i = 0; i < 4; ++i) {
-      float& value = pending->values[static_cast<std::size_t>(4 * tile + i)];
-      if (!add) value = 0;
-      for (int k = 0; k < depth; ++k) {
-        const unsigned both = lefts[k % 8 / 2][2 * (k / 8) + i / 2];
-        value += __uint_as_float(k % 2 ? both & 0xFFFF0000u : both << 16) * product.values[k][8 * tile + 2 * t + i % 2];
-      }
-      sum[tile][i] = std::nanf("");
+  float rows_of_left[2][depth];
+  for (int k = 0; k < depth; ++k)
+    for (int i = 0; i < 2; ++i) {
+      const unsigned both = lefts[k % 8 / 2][2 * (k / 8) + i];
+      rows_of_left[i][k] = __uint_as_float(k % 2 ? both & 0xFFFF0000u : both << 16);
     }
+  if (!add) pending->values.fill(0);
+  const int t = static_cast<int>(lane_number()) % 4;
+  for (int k = 0; k < depth; ++k)
+    for (int tile = 0; tile < columns / 8; ++tile)
+      for (int i = 0; i < 4; ++i)
+        pending->values[static_cast<std::size_t>(4 * tile + i)] +=
+            rows_of_left[i / 2][k] * product.values[k][8 * tile + 2 * t + i % 2];
+  for (int tile = 0; tile < columns / 8; ++tile)
+    for (int i = 0; i < 4; ++i) sum[tile][i] = std::nanf("");
 }
 
 void begin_products(const char* file, int line) {

@@ -249,6 +249,7 @@ const std::vector<Case> small_cases = {
     {1, 2, 13, 13, 32, true},
     {2, 2, 9, 9, 5, true, 1},
     {2, 1, 64, 64, 32},  // whole tiles
+    {1, 1, 63, 63, 16},  // one row and one key less
 };
 const std::vector<Case> long_cases = {
     {1, 1, 65, 130, 32}, {1, 1, 130, 65, 64}, {1, 1, 66, 70, 128},
@@ -380,12 +381,25 @@ TEST_CASE("attention's gradients where every score is far below zero", "[cuda]")
     f.q_row = f.k_row = f.v_row = f.o_row = 1;
     f.q = q.data(), f.k = k.data(), f.v = v.data(), f.o = o.data(), f.log_sum_exp = lse.data();
     b.d_o = d_o.data(), b.dq = dq.data(), b.dk = dk.data(), b.dv = dv.data();
-    cuda::kernel_table<float>().attention_backward(device_context().kernel_context(), b);
+    const auto backward = [&] {
+      cuda::kernel_table<float>().attention_backward(device_context().kernel_context(), b);
+    };
+    backward();
     // p = 1/2 each, up to |log_sum_exp| roundings; ds = p (v - 2) = -1/2, 1/2; dq = -20 (ds0 + ds1), dk = 2 * 20 ds.
     const double error = 400 * 4 * epsilon_of<float>;
     CHECK(worst_ratio(dq.values(), Numbers{0, 0}, Numbers{20, 20}, error, 0) <= 1);
     CHECK(worst_ratio(dk.values(), Numbers{-20, 20}, Numbers{20, 20}, error, 0) <= 1);
     CHECK(worst_ratio(dv.values(), Numbers{1, 1}, Numbers{1, 1}, error, 0) <= 1);
+    // The same where a step lacks just one key, with equal values: ds = 0.
+    const int64_t keys = 31;
+    const Numbers zeros(keys, 0), twos(keys, 2), twenties(keys, -20), parts(keys, 2.0 / keys);
+    const Buffer<float> many_k(twenties), many_v(twos), many_dk(keys), many_dv(keys);
+    f.keys = keys, f.k = many_k.data(), f.v = many_v.data(), b.dk = many_dk.data(), b.dv = many_dv.data();
+    for (int i = 0; i < 2; ++i) lse.data()[i] = -400 + std::log(static_cast<float>(keys));
+    backward();
+    CHECK(worst_ratio(dq.values(), Numbers{0, 0}, Numbers{40, 40}, error, 0) <= 1);
+    CHECK(worst_ratio(many_dk.values(), zeros, twos, 20 * error, 0) <= 1);
+    CHECK(worst_ratio(many_dv.values(), parts, parts, error, 0) <= 1);
   }
 }
 

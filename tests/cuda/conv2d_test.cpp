@@ -222,6 +222,14 @@ TEST_CASE("convolutions on tensor cores, channels in chunks", "[cuda]") {
   }
 }
 
+TEST_CASE("convolutions of warpgroups", "[cuda]") {
+  for (const std::size_t i : {1u, 2u, 3u, 4u, 5u, 10u, 12u}) {
+    const std::uint64_t before = warpgroup_products();
+    check<bfloat16>(wgmma_tensor_cores, channel_geometries[i]);
+    CHECK(warpgroup_products() > before);
+  }
+}
+
 TEST_CASE("convolutions on tensor cores, channels in chunks for some", "[cuda]") {
   const cuda::DeviceTraits traits = bf16_tensor_cores.traits;
   const auto on_channels = [&](const Conv2dGeometry& g) {

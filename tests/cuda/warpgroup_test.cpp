@@ -95,7 +95,8 @@ TEST_CASE("products of a warpgroup's tiles", "[cuda]") {
   const std::uint64_t before = promptiqa_test::warpgroup_products();
   launch(products_kernel, 1, 128 * groups, (rows + right_rows) * depth * 2, op, a_data.data(), b_data.data(), c.data(),
          d.data());
-  CHECK(promptiqa_test::warpgroup_products() - before == groups * (right_rows / 64 * depth / 16 + right_rows / 16 * (depth / 64)));
+  CHECK(promptiqa_test::warpgroup_products() - before ==
+        groups * (right_rows / 64 * depth / 16 + right_rows / 16 * (depth / 64)));
   const auto at = [](const Numbers& n, int i) { return n[static_cast<std::size_t>(i)]; };
   const Numbers c_values = c.values();
   Numbers want_c, size_c, want_d, size_d;
@@ -141,6 +142,24 @@ TEST_CASE("a swizzled tile's chunks lie in different banks, whether rows or colu
   for (int r = 0; r < 64; ++r)
     for (int d = 0; d < 128; ++d) ++seen[static_cast<std::size_t>(swizzled_place<64>(r, d))];
   CHECK((seen == std::vector<int>(64 * 128, 1)));
+}
+
+TEST_CASE("a context may do without wgmma", "[cuda]") {
+  const Numbers n = numbers<bfloat16>(3 * 64, 1);
+  const Buffer<bfloat16> q(n), o(3 * 64);
+  AttentionArgs<bfloat16> f{};
+  f.batch = f.heads = 1, f.queries = f.keys = 3, f.head_dim = 64, f.scale = 1;
+  f.q_row = f.k_row = f.v_row = f.o_row = 64;
+  f.q = f.k = f.v = q.data(), f.o = o.data();
+  for (const bool wgmma : {true, false})
+    for (const bool tf32 : {false, true}) {
+      CudaOptions options;
+      options.wgmma = wgmma, options.allow_tf32 = tf32;
+      const Context ctx = make_cuda_context(0, std::make_shared<ThreadPool>(1), options);
+      const std::uint64_t before = promptiqa_test::warpgroup_products();
+      ctx.kernels<bfloat16>().attention(ctx.kernel_context(), f);
+      CHECK((promptiqa_test::warpgroup_products() > before) == wgmma);
+    }
 }
 
 TEST_CASE("what the twin of wgmma finds out", "[cuda]") {
