@@ -85,8 +85,11 @@ class Context {
   /// when there is no memory, on a device CudaError, which begins with `op`, unless null: what asks for the tensor.
   template <class T>
   Tensor<T> allocate(const Shape& shape, const char* op = nullptr) {
-    return Tensor<T>(block(static_cast<std::size_t>(shape.numel()) * sizeof(T), op), shape, device_);
+    return Tensor<T>(block(static_cast<std::size_t>(shape.numel()) * sizeof(T), op, arena_.active()), shape, device_);
   }
+
+  /// A block of this Context's pool, or of its arena, which then must be active. Errors of memory as allocate()'s.
+  StorageRef block(std::size_t bytes, const char* op, bool of_arena = false);
 
   /// A tensor of one repeated value. Errors of memory as allocate()'s.
   template <class T>
@@ -132,8 +135,6 @@ class Context {
   friend class TapeScope;
   friend class ArenaScope;
   Context() = default;
-
-  StorageRef block(std::size_t bytes, const char* op);
 
   Device device_ = Device::cpu;
   std::shared_ptr<ThreadPool> pool_;

@@ -51,9 +51,9 @@ PROMPTIQA_INLINE Context Context::on_device(DeviceParts parts, std::shared_ptr<T
 }
 
 // Only here is it known whose memory is missing: a device's pool knows the kernel that ran last, not the op that asks.
-PROMPTIQA_INLINE StorageRef Context::block(std::size_t bytes, const char* op) {
+PROMPTIQA_INLINE StorageRef Context::block(std::size_t bytes, const char* op, bool of_arena) {
   try {
-    return arena_.active() ? arena_.allocate(*memory_, bytes) : memory_->allocate(bytes);
+    return of_arena ? arena_.allocate(*memory_, bytes) : memory_->allocate(bytes);
   } catch (const CudaError& error) {
     if (!op) throw;
     throw CudaError(std::string(op) + ": " + error.what());

@@ -119,7 +119,7 @@ Tensor<T> prepare_images(Context& ctx, std::span<const Image> images, int size) 
 
   Tensor<T> nchw = ctx.allocate<T>(shape, "prepare_images");
   if (count == 0) return nchw;
-  const StorageRef on_device = ctx.memory().allocate(block.size());
+  const StorageRef on_device = ctx.block(block.size(), "prepare_images");
   ctx.memory().copy_from_host(on_device->data, block.data(), block.size());
   const auto* base = static_cast<const std::uint8_t*>(on_device->data);
   ResizeImagesArgs<T> args{};

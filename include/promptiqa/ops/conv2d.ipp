@@ -56,7 +56,7 @@ PackedConv2d<T> PackedConv2d<T>::pack(Context& ctx, const Tensor<T>& weight, con
   const auto& kernels = ctx.kernels<T>();
   PackedConv2d packed;
   packed.storage_ =
-      ctx.memory().allocate(kernels.packed_conv2d_bytes(weight.dim(0), weight.dim(1), weight.dim(2), weight.dim(3)));
+      ctx.block(kernels.packed_conv2d_bytes(weight.dim(0), weight.dim(1), weight.dim(2), weight.dim(3)), "pack_conv2d");
   packed.shape_ = weight.shape();
   packed.layout_ = kernels.packed_layout;
   kernels.pack_conv2d(ctx.kernel_context(), {weight.dim(0), weight.dim(1), weight.dim(2), weight.dim(3), weight.data(),

@@ -61,7 +61,7 @@ PackedMatrix<T> PackedMatrix<T>::pack(Context& ctx, const Tensor<T>& b, bool tra
   packed.k_ = b.dim(transpose_b ? 1 : 0);
   packed.n_ = b.dim(transpose_b ? 0 : 1);
   packed.layout_ = kernels.packed_layout;
-  packed.storage_ = ctx.memory().allocate(kernels.packed_bytes(packed.k_, packed.n_));
+  packed.storage_ = ctx.block(kernels.packed_bytes(packed.k_, packed.n_), "pack");
   kernels.pack_matrix(ctx.kernel_context(),
                       {b.data(), packed.k_, packed.n_, b.dim(1), transpose_b, packed.storage_->data});
   return packed;
