@@ -144,6 +144,18 @@ def works_of(kernel: str, shape: str, dtype: torch.dtype) -> dict[str, Work]:
     if kernel == "column_sum":
         x = random(*sizes, dtype=dtype)
         return {kernel: lambda: x.sum(0)}
+    if kernel in ("add", "multiply_columns", "multiply_rows", "multiply_one"):
+        rows, columns = sizes
+        factors = {"multiply_columns": (1, columns), "multiply_rows": (rows, 1), "multiply_one": (1, 1)}
+        x, y = random(rows, columns, dtype=dtype), random(*factors.get(kernel, (rows, columns)), dtype=dtype)
+        return {kernel: (lambda: x + y) if kernel == "add" else (lambda: x * y)}
+    if kernel == "index_select":
+        x, index = random(*sizes, dtype=dtype), torch.arange(sizes[0] - 1, -1, -1, device="cuda")
+        return {kernel: lambda: x.index_select(0, index)}
+    if kernel == "expand":
+        rows, columns = sizes
+        x = random(1, columns, dtype=dtype)
+        return {kernel: lambda: x.expand(rows, columns).contiguous()}
     if kernel == "sum_of_squares":
         x = random(*sizes, dtype=dtype)
         return {"vector_norm": lambda: torch.linalg.vector_norm(x)}

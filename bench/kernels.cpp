@@ -437,6 +437,64 @@ void add_rearrangements(const bench::RowShape& s) {
   });
 }
 
+// Sums of two tensors, and products of one with factors that are broadcast: one for each column, one for each row, one
+// for all (a MAL's gamma).
+void add_binary(const bench::RowShape& s) {
+  const std::int64_t count = s.rows * s.columns;
+  const auto add_kind = [s](const std::string& what, BinaryKind kind, std::int64_t factors, std::int64_t row_stride,
+                            std::int64_t column_stride) {
+    const double moved = static_cast<double>(2 * s.rows * s.columns + factors);
+    add_moving(what + "/" + s.name(), s.device_only, moved, [=](Context& ctx, auto type, const auto& timed) {
+      using T = decltype(type);
+      const auto a = random_tensor<T>(ctx, Shape{s.rows, s.columns}), b = random_tensor<T>(ctx, Shape{factors}, 2);
+      Tensor<T> y = ctx.allocate<T>(a.shape());
+      const BinaryArgs<T> args{kind,     2,        {s.rows, s.columns}, {s.columns, 1}, {row_stride, column_stride},
+                               a.data(), b.data(), y.mutable_data()};
+      timed([&] { ctx.kernels<T>().binary(ctx.kernel_context(), args); });
+    });
+  };
+  add_kind("add", BinaryKind::add, count, s.columns, 1);
+  add_kind("multiply_columns", BinaryKind::multiply, s.columns, 0, 1);
+  add_kind("multiply_rows", BinaryKind::multiply, s.rows, 1, 0);
+  add_kind("multiply_one", BinaryKind::multiply, 1, 0, 0);
+}
+
+// All rows in another order, their gradients back, and one row repeated.
+void add_selections(const bench::RowShape& s) {
+  const double elements = static_cast<double>(s.rows * s.columns);
+  const auto backwards = [s] {
+    std::vector<std::int64_t> index;
+    for (std::int64_t row = s.rows; row-- > 0;) index.push_back(row);
+    return index;
+  };
+  add_moving("index_select/" + s.name(), s.device_only, 2 * elements, [=](Context& ctx, auto type, const auto& timed) {
+    using T = decltype(type);
+    const std::vector<std::int64_t> index = backwards();
+    const auto x = random_tensor<T>(ctx, Shape{s.rows, s.columns});
+    Tensor<T> y = ctx.allocate<T>(x.shape());
+    const IndexSelectArgs<T> args{1, s.rows, s.columns, s.rows, index.data(), x.data(), y.mutable_data()};
+    timed([&] { ctx.kernels<T>().index_select(ctx.kernel_context(), args); });
+  });
+  add_moving("index_select_backward/" + s.name(), s.device_only, 2 * elements,
+             [=](Context& ctx, auto type, const auto& timed) {
+               using T = decltype(type);
+               const std::vector<std::int64_t> index = backwards();
+               const auto dy = random_tensor<T>(ctx, Shape{s.rows, s.columns});
+               Tensor<T> dx = ctx.allocate<T>(dy.shape());
+               const IndexSelectBackwardArgs<T> args{1,         s.rows,           s.columns, s.rows, index.data(),
+                                                     dy.data(), dx.mutable_data()};
+               timed([&] { ctx.kernels<T>().index_select_backward(ctx.kernel_context(), args); });
+             });
+  add_moving("expand/" + s.name(), s.device_only, elements + static_cast<double>(s.columns),
+             [s](Context& ctx, auto type, const auto& timed) {
+               using T = decltype(type);
+               const auto x = random_tensor<T>(ctx, Shape{s.columns});
+               Tensor<T> y = ctx.allocate<T>(Shape{s.rows, s.columns});
+               const ExpandArgs<T> args{1, s.rows, s.columns, 1, x.data(), y.mutable_data()};
+               timed([&] { ctx.kernels<T>().expand(ctx.kernel_context(), args); });
+             });
+}
+
 void add_parameters(std::int64_t count) {
   const bool device_only = count > 4 << 20;
   const double elements = static_cast<double>(count);
@@ -565,7 +623,7 @@ void add_all() {
   for (const auto& shape : bench::softmax_shapes) add_softmax(shape), add_softmax_backward(shape);
   for (const auto& shape : bench::gelu_shapes) add_gelu(shape), add_gelu_backward(shape);
   for (const auto& shape : bench::map_shapes) add_batch_norm(shape), add_avg_pool2d(shape);
-  for (const auto& shape : bench::matrix_shapes) add_rearrangements(shape);
+  for (const auto& shape : bench::matrix_shapes) add_rearrangements(shape), add_selections(shape), add_binary(shape);
   for (const std::int64_t count : bench::parameter_counts) add_parameters(count);
   for (const auto& shape : bench::conv_shapes) add_conv2d(shape);
   for (const auto& shape : bench::resize_shapes) add_resize(shape);

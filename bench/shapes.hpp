@@ -72,7 +72,8 @@ inline constexpr RowShape layer_norm_shapes[] = {
 inline constexpr RowShape softmax_shapes[] = {{3072, 784, false}, {512, 49, false}, {65536, 1024, true}};
 inline constexpr RowShape gelu_shapes[] = {{785, 3072, false}, {392, 512, false}, {25120, 3072, true}};
 
-/// Sums of columns (gradients of biases), matrices that are transposed, copied beside others.
+/// Sums of columns (gradients of biases), matrices that are transposed, copied beside others, added, multiplied, whose
+/// rows are picked or repeated.
 inline constexpr RowShape matrix_shapes[] = {{785, 768, false}, {25120, 768, true}};
 /// Numbers of parameters: of small models and, for devices, of large ones.
 inline constexpr std::int64_t parameter_counts[] = {4 << 20, 64 << 20};

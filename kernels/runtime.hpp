@@ -17,14 +17,15 @@ struct Capture;
 /// A stream of a device: everything a Context does there happens in this order.
 struct Queue {
   int ordinal = 0;
-  void* stream = nullptr;      // cudaStream_t
-  void* blas = nullptr;        // handle of the matrix products' library, made at the first one
-  Capture* capture = nullptr;  // while launches are noted for a graph instead of done
-  const char* op = nullptr;    // that is running
-  const char* latest_op = nullptr;  // that began: outputs are asked for before their op does
+  void* stream = nullptr;           // cudaStream_t
+  void* blas = nullptr;             // handle of the matrix products' library, made at the first one
+  Capture* capture = nullptr;       // while launches are noted for a graph instead of done
+  const char* op = nullptr;         // that is running
+  const char* latest_op = nullptr;  // that began: outputs are asked for before their kernel does
 };
 
-/// What errors of memory begin with: "OP: memory", or "memory, after OP" between two ops.
+/// What errors of memory begin with: "OP: memory", or between two kernels "memory, after OP", before which a Context
+/// puts the op that asks.
 inline std::string memory_of(const Queue& queue) {
   if (queue.op) return std::string(queue.op) + ": memory";
   return queue.latest_op ? std::string("memory, after ") + queue.latest_op : "memory";

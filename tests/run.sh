@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what is missing, builds into build/ and runs all tests. Further arguments go to ctest, e.g. -R model.
-# Surprising choice: none; `ctest --test-dir build` does the same once this has run.
+# Surprising choice: as many tests at once as there are cores; `ctest --test-dir build` runs them one by one.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 source_dir=$(dirname "$here")
@@ -11,4 +11,4 @@ mpi=ON  # for the training test with two processes, which is the one thing that 
 promptiqa_install libopenmpi-dev openmpi-bin || { mpi=OFF; echo "No Open MPI: training on two processes is not tested." >&2; }
 promptiqa_build "$source_dir" -DPROMPTIQA_MPI=$mpi -DPROMPTIQA_BUILD_EXAMPLES=ON -DPROMPTIQA_BUILD_TESTS=ON -DPROMPTIQA_BUILD_BENCH=OFF
 cd "$source_dir/build"
-exec ctest --output-on-failure "$@"
+exec ctest --output-on-failure -j "$(nproc 2>/dev/null || echo 2)" "$@"

@@ -3,17 +3,12 @@
 #pragma once
 
 #include <charconv>
-#include <memory>
 #include <string>
 #include <string_view>
 
 #include <CLI/CLI.hpp>
 
 #include <promptiqa/core/context.hpp>
-#include <promptiqa/core/error.hpp>
-#if defined(PROMPTIQA_EXAMPLES_CUDA)
-#include <promptiqa/cuda.hpp>
-#endif
 
 namespace examples {
 
@@ -60,37 +55,13 @@ inline promptiqa::Precision precision_named(const std::string& name) {
 inline void check_precision(const std::string& device, const std::string& precision) {
   if (is_cuda(device) && precision == "int8")
     throw CLI::ValidationError("--precision int8", "is for --device cpu; CUDA devices have fp32, tf32 and bf16");
-  if (!is_cuda(device) && precision == "tf32")
-    throw CLI::ValidationError("--precision tf32", "needs --device cuda");
+  if (!is_cuda(device) && precision == "tf32") throw CLI::ValidationError("--precision tf32", "needs --device cuda");
 }
 
 /// The Context of a device and precision; threads 0: all cores. `notice` receives a sentence when the precision is not
 /// to be had. Of several ranks on one machine, each gives its number there: for "cuda" they take the devices in turn.
 /// Throws CudaError when there is no such device or the program was built without CUDA.
-inline promptiqa::Context make_context(const std::string& device, const std::string& precision, int threads,
-                                       std::string* notice, [[maybe_unused]] bool trains = false,
-                                       [[maybe_unused]] int local_rank = 0) {
-  if (!is_cuda(device))
-    return promptiqa::Context::cpu(threads, promptiqa::cpu_backend(precision_named(precision), notice));
-#if defined(PROMPTIQA_EXAMPLES_CUDA)
-  promptiqa::CudaOptions options;
-  options.allow_tf32 = precision == "tf32";
-  options.bf16_products = trains && precision == "bf16";  // scoring has Model<bfloat16>
-  try {
-    int ordinal = cuda_ordinal(device);
-    if (device == "cuda" && local_rank > 0) {
-      const auto devices = static_cast<int>(promptiqa::cuda_devices().size());
-      ordinal = devices > 0 ? local_rank % devices : 0;
-    }
-    return promptiqa::make_cuda_context(ordinal, std::make_shared<promptiqa::ThreadPool>(threads), options);
-  } catch (const promptiqa::CudaError& error) {
-    throw promptiqa::CudaError("--device " + device + ": " + error.what() + "; --device cpu works without a GPU");
-  }
-#else
-  throw promptiqa::CudaError("--device " + device +
-                             ": this program was built without CUDA (configure with -DPROMPTIQA_CUDA=ON, which needs "
-                             "nvcc); --device cpu works without a GPU");
-#endif
-}
+promptiqa::Context make_context(const std::string& device, const std::string& precision, int threads,
+                                std::string* notice, bool trains = false, int local_rank = 0);
 
 }  // namespace examples

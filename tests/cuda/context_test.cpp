@@ -2,9 +2,9 @@
 // Surprising choice: kernels/context.cpp is the file the real library compiles; only the runtime below it is another.
 #include <set>
 
-#include "emulated.hpp"
 #include <promptiqa/core/tape.hpp>
 #include <promptiqa/ops/all.hpp>
+#include "emulated.hpp"
 
 using namespace promptiqa_test;
 
@@ -79,16 +79,6 @@ TEST_CASE("two CUDA contexts have queues and memory of their own", "[cuda]") {
   CHECK(moved.full<float>(Shape{1}, 3).item() == 3);
 }
 
-namespace {
-
-/// While it lives, the emulated device has no memory left.
-struct NoMemory {
-  NoMemory() { emulation::largest_block = 0; }
-  ~NoMemory() { emulation::largest_block = static_cast<std::size_t>(-1); }
-};
-
-}  // namespace
-
 TEST_CASE("when a device has no memory left the error names the op and the call", "[cuda]") {
   Context ctx = make_cuda_context(0, std::make_shared<ThreadPool>(1));
   const Tensor<float> x = ctx.full<float>(Shape{2, 3}, 1), statistics = ctx.full<float>(Shape{2}, 1),
@@ -109,8 +99,12 @@ TEST_CASE("when a device has no memory left the error names the op and the call"
     const NoMemory none;
     CHECK_THROWS_AS(backward(), CudaError);
     CHECK_THROWS_WITH(backward(), ContainsSubstring("layer_norm_backward: memory: cudaMallocAsync of "));
-    // An output is asked for before its op begins: what can be named is the op before.
-    CHECK_THROWS_WITH(add(ctx, x, x), ContainsSubstring("memory, after layer_norm_backward: cudaMallocAsync of "));
+    // An output is asked for before its kernel begins: the op is named, and the kernel before.
+    CHECK_THROWS_WITH(add(ctx, x, x), ContainsSubstring("add: memory, after layer_norm_backward: cudaMallocAsync of "));
+    CHECK_THROWS_WITH(ctx.zeros<float>(Shape{64}), ContainsSubstring("zeros: memory, after "));
+    CHECK_THROWS_WITH(ctx.full<float>(Shape{64}, 1), ContainsSubstring("full: memory, after "));
+    CHECK_THROWS_WITH(ctx.copy(x), ContainsSubstring("copy: memory, after "));
+    CHECK_THROWS_WITH(ctx.from<float>(Shape{1}, {1}), ContainsSubstring("from: memory, after "));
   }
   backward();
   CHECK(dbias.host() == std::vector<float>{2, 2, 2});
@@ -134,13 +128,13 @@ std::set<std::string> missing_kernels() {
     if (!there) missing.insert(name);
   };
 #define NEED(name) need(#name, t.name != nullptr)
-  NEED(name), NEED(gemm), NEED(packed_bytes), NEED(pack_matrix), NEED(attention), NEED(attention_backward), NEED(softmax),
-      NEED(softmax_backward), NEED(layer_norm), NEED(layer_norm_backward), NEED(batch_norm), NEED(batch_norm_backward),
-      NEED(conv2d), NEED(packed_conv2d_bytes), NEED(pack_conv2d), NEED(conv2d_backward_data), NEED(conv2d_backward_weight),
-      NEED(avg_pool2d), NEED(avg_pool2d_backward), NEED(unary), NEED(unary_backward), NEED(binary), NEED(reduce_sum),
-      NEED(column_sum), NEED(expand), NEED(permute), NEED(copy_rows), NEED(index_select), NEED(index_select_backward),
-      NEED(dropout), NEED(l1_loss), NEED(l1_loss_backward), NEED(fill), NEED(add_in_place), NEED(adam_step),
-      NEED(sum_of_squares), NEED(lerp), NEED(resize_images);
+  NEED(name), NEED(gemm), NEED(packed_bytes), NEED(pack_matrix), NEED(attention), NEED(attention_backward),
+      NEED(softmax), NEED(softmax_backward), NEED(layer_norm), NEED(layer_norm_backward), NEED(batch_norm),
+      NEED(batch_norm_backward), NEED(conv2d), NEED(packed_conv2d_bytes), NEED(pack_conv2d), NEED(conv2d_backward_data),
+      NEED(conv2d_backward_weight), NEED(avg_pool2d), NEED(avg_pool2d_backward), NEED(unary), NEED(unary_backward),
+      NEED(binary), NEED(reduce_sum), NEED(column_sum), NEED(expand), NEED(permute), NEED(copy_rows),
+      NEED(index_select), NEED(index_select_backward), NEED(dropout), NEED(l1_loss), NEED(l1_loss_backward), NEED(fill),
+      NEED(add_in_place), NEED(adam_step), NEED(sum_of_squares), NEED(lerp), NEED(resize_images);
 #undef NEED
   return missing;
 }

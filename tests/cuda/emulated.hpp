@@ -1,6 +1,6 @@
 // What the tests of emulated CUDA kernels share: the Context of the emulated device, its memory, order and abilities.
-// Surprising choice: everything is run twice, the second time with blocks and threads in reverse order, and the bits must
-// agree: a kernel whose result depends on the order is not deterministic on a device.
+// Surprising choice: everything is run twice, the second time with blocks and threads in reverse order, and the bits
+// must agree: a kernel whose result depends on the order is not deterministic on a device.
 #pragma once
 
 #include <cmath>
@@ -31,11 +31,17 @@ inline Context& emulated() {
   return ctx;
 }
 
-/// A context of the emulated device whose memory the host cannot touch: a model that reads a weight where it should have
-/// asked for a copy ends the program, as it does with a real device. One at a time.
+/// A context of the emulated device whose memory the host cannot touch: a model that reads a weight where it should
+/// have asked for a copy ends the program, as it does with a real device. One at a time.
 struct BarredDevice {
   emulation::HostBarred barred;
   Context ctx = make_cuda_context(0, std::make_shared<ThreadPool>(1));
+};
+
+/// While it lives, the emulated device has no memory left.
+struct NoMemory {
+  NoMemory() { emulation::largest_block = 0; }
+  ~NoMemory() { emulation::largest_block = static_cast<std::size_t>(-1); }
 };
 
 /// While it lives, launches of this thread run in this order.
@@ -50,8 +56,8 @@ class InOrder {
   emulation::Order previous_;
 };
 
-/// The list of device blocks must outlive the static Context of emulated(), which returns its blocks at exit: it is made
-/// first.
+/// The list of device blocks must outlive the static Context of emulated(), which returns its blocks at exit: it is
+/// made first.
 inline const std::size_t device_blocks_at_start = emulation::device_blocks();
 
 /// The device that tests of tested_device.hpp run on.

@@ -76,3 +76,51 @@ TEST_CASE("ops with products of TF32 operands are near their definition, and so 
 TEST_CASE("ops with products of bfloat16 operands are near their definition, and so are their gradients", "[cuda]") {
   check_products(bf16_products, 0x1p-9);
 }
+
+#if !PROMPTIQA_TEST_ON_DEVICE
+namespace {
+
+/// What the error names when `work` is done without memory: the word before ": memory". Empty when none is asked for.
+template <class Work>
+std::string named_without_memory(Context& ctx, const Work& work) {
+  ctx.trim();
+  const NoMemory none;
+  try {
+    work();
+    return "";
+  } catch (const CudaError& error) {
+    const std::string what = error.what();
+    return what.substr(0, what.find(": memory"));
+  }
+}
+
+}  // namespace
+
+TEST_CASE("an error of memory names the op, or the gradient, whose output does not fit", "[cuda]") {
+  Context ctx = make_cuda_context(0, std::make_shared<ThreadPool>(1));
+  std::set<std::string> ops, gradients;
+  for (const OpCase& c : op_cases()) {
+    INFO(c.name);
+    const Tensors<float> in = upload<float>(ctx, c.draw());
+    Tape tape;
+    const TapeScope scope(ctx, &tape);
+    for (std::size_t i = 0; i < in.size(); ++i)
+      if (c.inputs[i].differentiable) tape.watch(in[i]);
+    const std::string op = named_without_memory(ctx, [&] { c.run(ctx, in); });
+    INFO(op);
+    // A transpose is a permutation; some cases pack weights or copy running statistics before they call their op.
+    const bool before = op == "pack" || op == "pack_conv2d" || (op == "copy" && c.op == "batch_norm_training");
+    CHECK((op == c.op || op == (c.op == "transpose" ? "permute" : "") || before));
+    ops.insert(op);
+    const Tensor<float> y = c.run(ctx, in);
+    if (!tape.tracks(y)) continue;
+    const Tensor<float> cotangent = ctx.full<float>(y.shape(), 1);
+    const std::string gradient = named_without_memory(ctx, [&] { tape.backward(ctx, y, cotangent); });
+    INFO(gradient);
+    CHECK(gradient.find(' ') == std::string::npos);  // no "memory, after" without a name
+    gradients.insert(gradient);
+  }
+  CHECK(ops.size() >= 20);
+  CHECK(gradients.size() >= 15);
+}
+#endif

@@ -81,23 +81,26 @@ class Context {
     return {device_ == Device::cpu ? pool_.get() : device_execution_.get(), memory_.get()};
   }
 
-  /// An uninitialised tensor from this Context's pool, or inside an ArenaScope from its arena.
+  /// An uninitialised tensor from this Context's pool, or inside an ArenaScope from its arena. Throws std::bad_alloc
+  /// when there is no memory, on a device CudaError, which begins with `op`, unless null: what asks for the tensor.
   template <class T>
-  Tensor<T> allocate(const Shape& shape) {
-    const std::size_t bytes = static_cast<std::size_t>(shape.numel()) * sizeof(T);
-    return Tensor<T>(arena_.active() ? arena_.allocate(*memory_, bytes) : memory_->allocate(bytes), shape, device_);
+  Tensor<T> allocate(const Shape& shape, const char* op = nullptr) {
+    return Tensor<T>(block(static_cast<std::size_t>(shape.numel()) * sizeof(T), op, arena_.active()), shape, device_);
   }
 
-  /// A tensor of one repeated value.
+  /// A block of this Context's pool, or of its arena, which then must be active. Errors of memory as allocate()'s.
+  StorageRef block(std::size_t bytes, const char* op, bool of_arena = false);
+
+  /// A tensor of one repeated value. Errors of memory as allocate()'s.
   template <class T>
-  Tensor<T> full(const Shape& shape, T value) {
-    Tensor<T> y = allocate<T>(shape);
+  Tensor<T> full(const Shape& shape, T value, const char* op = "full") {
+    Tensor<T> y = allocate<T>(shape, op);
     kernels<T>().fill(kernel_context(), {y.numel(), value, y.mutable_data()});
     return y;
   }
   template <class T>
-  Tensor<T> zeros(const Shape& shape) {
-    return full<T>(shape, T{});
+  Tensor<T> zeros(const Shape& shape, const char* op = "zeros") {
+    return full<T>(shape, T{}, op);
   }
 
   /// A tensor with the given elements, row-major. Throws ShapeError when their number does not fit the shape.
@@ -111,7 +114,7 @@ class Context {
   /// The same elements in fresh memory.
   template <class T>
   Tensor<T> copy(const Tensor<T>& x) {
-    Tensor<T> y = allocate<T>(x.shape());
+    Tensor<T> y = allocate<T>(x.shape(), "copy");
     kernels<T>().copy_rows(kernel_context(), {1, x.numel(), x.numel(), x.numel(), x.data(), y.mutable_data()});
     return y;
   }
@@ -196,7 +199,7 @@ Tensor<T> Context::from(const Shape& shape, std::span<const T> values) {
   if (shape.numel() != static_cast<std::int64_t>(values.size()))
     throw ShapeError("from: shape " + shape.str() + " needs " + std::to_string(shape.numel()) + " values, got " +
                      std::to_string(values.size()));
-  Tensor<T> y = allocate<T>(shape);
+  Tensor<T> y = allocate<T>(shape, "from");
   const auto n = static_cast<std::int64_t>(values.size());
   if (device_ == Device::cpu)
     kernels<T>().copy_rows(kernel_context(), {1, n, n, n, values.data(), y.mutable_data()});

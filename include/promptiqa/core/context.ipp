@@ -50,6 +50,16 @@ PROMPTIQA_INLINE Context Context::on_device(DeviceParts parts, std::shared_ptr<T
   return ctx;
 }
 
+// Only here is it known whose memory is missing: a device's pool knows the kernel that ran last, not the op that asks.
+PROMPTIQA_INLINE StorageRef Context::block(std::size_t bytes, const char* op, bool of_arena) {
+  try {
+    return of_arena ? arena_.allocate(*memory_, bytes) : memory_->allocate(bytes);
+  } catch (const CudaError& error) {
+    if (!op) throw;
+    throw CudaError(std::string(op) + ": " + error.what());
+  }
+}
+
 PROMPTIQA_INLINE std::uint64_t Context::next_random_key() {
   // Keys of one seed must not be neighbours: counter_uniform walks its key by a constant.
   const double u = counter_uniform(seed_ ^ 0xD1B54A32D192ED03ull, drawn_);

@@ -81,7 +81,7 @@ Tensor<T> prepare_images(Context& ctx, std::span<const Image> images, int size) 
   const Shape shape{count, 3, side, side};
 
   if (ctx.device() == Device::cpu) {
-    Tensor<T> nchw = ctx.allocate<T>(shape);
+    Tensor<T> nchw = ctx.allocate<T>(shape, "prepare_images");
     T* base = nchw.mutable_data();
     ctx.pool().parallel_for(count, [&](std::int64_t i) {
       const Image& image = images[static_cast<std::size_t>(i)];
@@ -117,9 +117,9 @@ Tensor<T> prepare_images(Context& ctx, std::span<const Image> images, int size) 
     uploads[n].write_pixels(block.data() + before_pixels + uploads[n].place.first);
   });
 
-  Tensor<T> nchw = ctx.allocate<T>(shape);
+  Tensor<T> nchw = ctx.allocate<T>(shape, "prepare_images");
   if (count == 0) return nchw;
-  const StorageRef on_device = ctx.memory().allocate(block.size());
+  const StorageRef on_device = ctx.block(block.size(), "prepare_images");
   ctx.memory().copy_from_host(on_device->data, block.data(), block.size());
   const auto* base = static_cast<const std::uint8_t*>(on_device->data);
   ResizeImagesArgs<T> args{};

@@ -45,16 +45,18 @@ Tensor<T> attention(Context& ctx, const Tensor<T>& q, const Tensor<T>& k, const 
   detail::check_shape("attention", "v", v, Shape{batch, keys, width});
   if (keys == 0) detail::shape_error("attention", "k must have at least one row, got shape " + k.shape().str());
   const bool record = detail::recording(ctx, q, k, v);
-  Tensor<T> o = ctx.allocate<T>(q.shape());
+  Tensor<T> o = ctx.allocate<T>(q.shape(), "attention");
   Tensor<A> lse;
-  if (record) lse = ctx.allocate<A>(Shape{batch, num_heads, queries});
+  if (record) lse = ctx.allocate<A>(Shape{batch, num_heads, queries}, "attention");
   AttentionArgs<T> args = detail::attention_args<T>(batch, num_heads, queries, keys, head_dim, scale, width, width);
   args.q = q.data(), args.k = k.data(), args.v = v.data(), args.o = o.mutable_data(),
   args.log_sum_exp = lse.mutable_data();
   ctx.kernels<T>().attention(ctx.kernel_context(), args);
   if (record)
     ctx.tape()->record(o, [tape = ctx.tape(), q, k, v, o, lse, args](Context& c, const Tensor<T>& d_o) {
-      Tensor<T> dq = c.allocate<T>(q.shape()), dk = c.allocate<T>(k.shape()), dv = c.allocate<T>(v.shape());
+      Tensor<T> dq = c.allocate<T>(q.shape(), "attention_backward"),
+                dk = c.allocate<T>(k.shape(), "attention_backward"),
+                dv = c.allocate<T>(v.shape(), "attention_backward");
       c.kernels<T>().attention_backward(c.kernel_context(),
                                         {args, d_o.data(), dq.mutable_data(), dk.mutable_data(), dv.mutable_data()});
       tape->accumulate(c, q, dq);
@@ -73,9 +75,9 @@ Tensor<T> attention_qkv(Context& ctx, const Tensor<T>& qkv, int num_heads, doubl
   const std::int64_t batch = qkv.dim(0), rows = qkv.dim(1), width = qkv.dim(2) / 3;
   const std::int64_t head_dim = detail::attention_head_dim("attention_qkv", width, num_heads);
   const bool record = detail::recording(ctx, qkv);
-  Tensor<T> o = ctx.allocate<T>(Shape{batch, rows, width});
+  Tensor<T> o = ctx.allocate<T>(Shape{batch, rows, width}, "attention_qkv");
   Tensor<A> lse;
-  if (record) lse = ctx.allocate<A>(Shape{batch, num_heads, rows});
+  if (record) lse = ctx.allocate<A>(Shape{batch, num_heads, rows}, "attention_qkv");
   AttentionArgs<T> args =
       detail::attention_args<T>(batch, num_heads, rows, rows, head_dim, scale, 3 * width, 3 * width);
   args.q = qkv.data(), args.k = args.q + width, args.v = args.q + 2 * width;
@@ -83,7 +85,7 @@ Tensor<T> attention_qkv(Context& ctx, const Tensor<T>& qkv, int num_heads, doubl
   ctx.kernels<T>().attention(ctx.kernel_context(), args);
   if (record)
     ctx.tape()->record(o, [tape = ctx.tape(), qkv, o, lse, args, width](Context& c, const Tensor<T>& d_o) {
-      Tensor<T> d = c.allocate<T>(qkv.shape());
+      Tensor<T> d = c.allocate<T>(qkv.shape(), "attention_backward");
       T* base = d.mutable_data();
       c.kernels<T>().attention_backward(c.kernel_context(), {args, d_o.data(), base, base + width, base + 2 * width});
       tape->accumulate(c, qkv, d);

@@ -13,7 +13,7 @@ template <class T>
 Tensor<T> unary(Context& ctx, const char* op, UnaryKind kind, const Tensor<T>& x, double alpha, double beta) {
   check_present(op, "x", x);
   using A = accumulate_t<T>;
-  Tensor<T> y = ctx.allocate<T>(x.shape());
+  Tensor<T> y = ctx.allocate<T>(x.shape(), op);
   ctx.kernels<T>().unary(ctx.kernel_context(),
                          {kind, x.numel(), static_cast<A>(alpha), static_cast<A>(beta), x.data(), y.mutable_data()});
   if (recording(ctx, x)) {
@@ -21,7 +21,7 @@ Tensor<T> unary(Context& ctx, const char* op, UnaryKind kind, const Tensor<T>& x
     const bool needs_y = kind == UnaryKind::sigmoid;
     ctx.tape()->record(y, [tape = ctx.tape(), kind, alpha, input = x, saved_x = needs_x ? x : Tensor<T>(),
                            saved_y = needs_y ? y : Tensor<T>()](Context& c, const Tensor<T>& dy) {
-      Tensor<T> dx = c.allocate<T>(input.shape());
+      Tensor<T> dx = c.allocate<T>(input.shape(), "unary_backward");
       c.kernels<T>().unary_backward(c.kernel_context(), {kind, dy.numel(), static_cast<A>(alpha), saved_x.data(),
                                                          saved_y.data(), dy.data(), dx.mutable_data()});
       tape->accumulate(c, input, dx);
@@ -63,7 +63,7 @@ Tensor<T> sum_to(Context& ctx, Tensor<T> g, const Shape& to) {
     if (g.dim(i) == want) continue;
     Shape reduced = g.shape();
     reduced.set(i, 1);
-    Tensor<T> sum = ctx.allocate<T>(reduced);
+    Tensor<T> sum = ctx.allocate<T>(reduced, "reduce_sum");
     ctx.kernels<T>().reduce_sum(ctx.kernel_context(),
                                 {g.shape().product(0, i), g.dim(i), g.shape().product(i + 1, g.rank()),
                                  accumulate_t<T>(1), g.data(), sum.mutable_data()});
@@ -76,7 +76,7 @@ template <class T>
 Tensor<T> binary(Context& ctx, const char* op, BinaryKind kind, const Tensor<T>& a, const Tensor<T>& b) {
   check_present(op, "a", a);
   check_present(op, "b", b);
-  Tensor<T> y = ctx.allocate<T>(broadcast_shape(op, a.shape(), b.shape()));
+  Tensor<T> y = ctx.allocate<T>(broadcast_shape(op, a.shape(), b.shape()), op);
   const auto run = [](Context& c, BinaryKind k, const Tensor<T>& left, const Tensor<T>& right, Tensor<T>& out) {
     BinaryArgs<T> args{};
     args.kind = k;
@@ -94,12 +94,12 @@ Tensor<T> binary(Context& ctx, const char* op, BinaryKind kind, const Tensor<T>&
         if (!tape->tracks(input)) return;
         Tensor<T> g = dy;
         if (kind == BinaryKind::multiply) {
-          g = c.allocate<T>(dy.shape());
+          g = c.allocate<T>(dy.shape(), "binary_backward");
           run(c, BinaryKind::multiply, dy, other, g);
         }
         g = sum_to(c, g, input.shape());
         if (negate) {
-          Tensor<T> n = c.allocate<T>(g.shape());
+          Tensor<T> n = c.allocate<T>(g.shape(), "binary_backward");
           c.kernels<T>().unary(c.kernel_context(), {UnaryKind::scale_shift, g.numel(), accumulate_t<T>(-1),
                                                     accumulate_t<T>(0), g.data(), n.mutable_data()});
           g = n;
@@ -156,11 +156,11 @@ Tensor<T> dropout(Context& ctx, const Tensor<T>& x, double p, bool training) {
   if (!(p >= 0 && p < 1)) detail::shape_error("dropout", "p must be in [0, 1), got " + std::to_string(p));
   if (!training || p == 0) return x;
   const std::uint64_t key = ctx.next_random_key();
-  Tensor<T> y = ctx.allocate<T>(x.shape());
+  Tensor<T> y = ctx.allocate<T>(x.shape(), "dropout");
   ctx.kernels<T>().dropout(ctx.kernel_context(), {x.numel(), p, key, x.data(), y.mutable_data()});
   if (detail::recording(ctx, x))
     ctx.tape()->record(y, [tape = ctx.tape(), x, p, key](Context& c, const Tensor<T>& dy) {
-      Tensor<T> dx = c.allocate<T>(x.shape());
+      Tensor<T> dx = c.allocate<T>(x.shape(), "dropout_backward");
       c.kernels<T>().dropout(c.kernel_context(), {dy.numel(), p, key, dy.data(), dx.mutable_data()});
       tape->accumulate(c, x, dx);
     });
@@ -173,12 +173,12 @@ Tensor<T> l1_loss(Context& ctx, const Tensor<T>& prediction, const Tensor<T>& ta
   detail::check_shape("l1_loss", "target", target, prediction.shape());
   if (prediction.numel() == 0)
     detail::shape_error("l1_loss", "prediction must have elements, got shape " + prediction.shape().str());
-  Tensor<T> loss = ctx.allocate<T>(Shape{1});
+  Tensor<T> loss = ctx.allocate<T>(Shape{1}, "l1_loss");
   ctx.kernels<T>().l1_loss(ctx.kernel_context(),
                            {prediction.numel(), prediction.data(), target.data(), loss.mutable_data()});
   if (detail::recording(ctx, prediction))
     ctx.tape()->record(loss, [tape = ctx.tape(), prediction, target](Context& c, const Tensor<T>& dloss) {
-      Tensor<T> d = c.allocate<T>(prediction.shape());
+      Tensor<T> d = c.allocate<T>(prediction.shape(), "l1_loss_backward");
       c.kernels<T>().l1_loss_backward(
           c.kernel_context(), {prediction.numel(), prediction.data(), target.data(), dloss.data(), d.mutable_data()});
       tape->accumulate(c, prediction, d);

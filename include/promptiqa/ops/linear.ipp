@@ -33,19 +33,19 @@ void linear_backward(Context& ctx, Tape& tape, const Tensor<T>& x, const Tensor<
   const std::int64_t inputs = weight.dim(1), outputs = weight.dim(0);
   const std::int64_t rows = x.shape().product(0, x.rank() - 1);
   if (tape.tracks(x)) {
-    Tensor<T> dx = ctx.allocate<T>(x.shape());
+    Tensor<T> dx = ctx.allocate<T>(x.shape(), "linear_backward");
     kernels.gemm(ctx.kernel_context(),
                  dense_gemm(rows, inputs, outputs, dy.data(), false, weight.data(), false, dx.mutable_data()));
     tape.accumulate(ctx, x, dx);
   }
   if (tape.tracks(weight)) {
-    Tensor<T> dw = ctx.allocate<T>(weight.shape());
+    Tensor<T> dw = ctx.allocate<T>(weight.shape(), "linear_backward");
     kernels.gemm(ctx.kernel_context(),
                  dense_gemm(outputs, inputs, rows, dy.data(), true, x.data(), false, dw.mutable_data()));
     tape.accumulate(ctx, weight, dw);
   }
   if (tape.tracks(bias)) {
-    auto db = ctx.allocate<accumulate_t<T>>(bias.shape());
+    auto db = ctx.allocate<accumulate_t<T>>(bias.shape(), "linear_backward");
     kernels.column_sum(ctx.kernel_context(), {rows, outputs, dy.data(), db.mutable_data()});
     tape.accumulate(ctx, bias, db);
   }
@@ -61,7 +61,7 @@ PackedMatrix<T> PackedMatrix<T>::pack(Context& ctx, const Tensor<T>& b, bool tra
   packed.k_ = b.dim(transpose_b ? 1 : 0);
   packed.n_ = b.dim(transpose_b ? 0 : 1);
   packed.layout_ = kernels.packed_layout;
-  packed.storage_ = ctx.memory().allocate(kernels.packed_bytes(packed.k_, packed.n_));
+  packed.storage_ = ctx.block(kernels.packed_bytes(packed.k_, packed.n_), "pack");
   kernels.pack_matrix(ctx.kernel_context(),
                       {b.data(), packed.k_, packed.n_, b.dim(1), transpose_b, packed.storage_->data});
   return packed;
@@ -96,7 +96,7 @@ Tensor<T> linear(Context& ctx, const Tensor<T>& x, const Tensor<T>& weight, cons
     return epilogue.residual ? add(ctx, *epilogue.residual, y) : y;
   }
 
-  Tensor<T> y = ctx.allocate<T>(shape);
+  Tensor<T> y = ctx.allocate<T>(shape, "linear");
   GemmArgs<T> args = detail::dense_gemm(x.shape().product(0, x.rank() - 1), outputs, inputs, x.data(), false,
                                         weight.data(), true, y.mutable_data());
   args.bias = bias.data();
@@ -133,7 +133,7 @@ Tensor<T> matmul(Context& ctx, const Tensor<T>& a, const Tensor<T>& b, bool tran
   Shape shape(a.shape().begin(), a.shape().end());
   shape.set(-2, m);
   shape.set(-1, n);
-  Tensor<T> y = ctx.allocate<T>(shape);
+  Tensor<T> y = ctx.allocate<T>(shape, "matmul");
   GemmArgs<T> args = detail::dense_gemm(m, n, k, a.data(), transpose_a, b.data(), transpose_b, y.mutable_data());
   args.batch = batch;
   args.stride_a = m * k, args.stride_b = shared ? 0 : k * n, args.stride_c = m * n;
@@ -145,7 +145,7 @@ Tensor<T> matmul(Context& ctx, const Tensor<T>& a, const Tensor<T>& b, bool tran
                               Context& c, const Tensor<T>& dy) {
       if (tape->tracks(a)) {
         // da = dy op(b)^T, or its transpose op(b) dy^T when a is stored transposed.
-        Tensor<T> da = c.allocate<T>(a.shape());
+        Tensor<T> da = c.allocate<T>(a.shape(), "matmul_backward");
         GemmArgs<T> g = transpose_a
                             ? detail::dense_gemm(k, m, n, b.data(), transpose_b, dy.data(), true, da.mutable_data())
                             : detail::dense_gemm(m, k, n, dy.data(), false, b.data(), !transpose_b, da.mutable_data());
@@ -160,7 +160,7 @@ Tensor<T> matmul(Context& ctx, const Tensor<T>& a, const Tensor<T>& b, bool tran
       }
       if (tape->tracks(b)) {
         // db = op(a)^T dy, or its transpose; a shared b sums over the batch.
-        Tensor<T> db = shared ? c.zeros<T>(b.shape()) : c.allocate<T>(b.shape());
+        Tensor<T> db = shared ? c.zeros<T>(b.shape(), "matmul_backward") : c.allocate<T>(b.shape(), "matmul_backward");
         GemmArgs<T> g = transpose_b
                             ? detail::dense_gemm(n, k, m, dy.data(), true, a.data(), transpose_a, db.mutable_data())
                             : detail::dense_gemm(k, n, m, a.data(), !transpose_a, dy.data(), false, db.mutable_data());
@@ -196,7 +196,7 @@ Tensor<T> matmul_by_rows(Context& ctx, const Tensor<T>& a, const Tensor<T>& b, s
                             a.shape().str() + ", b " + b.shape().str() + " and blocks of " + std::to_string(rows));
   if (detail::recording(ctx, a, b)) throw Error("matmul_by_rows: is for inference, but a tape records an operand");
   const std::int64_t m = a.dim(1), n = b.dim(1);
-  Tensor<T> y = ctx.allocate<T>(Shape{m, n});
+  Tensor<T> y = ctx.allocate<T>(Shape{m, n}, "matmul_by_rows");
   for (std::int64_t begin = 0; begin < a.dim(0); begin += rows) {
     const std::int64_t end = std::min(a.dim(0), begin + rows);
     GemmArgs<T> args = detail::dense_gemm(m, n, end - begin, a.data() + begin * m, true, b.data() + begin * n, false,

@@ -27,9 +27,9 @@ Tensor<T> layer_norm(Context& ctx, const Tensor<T>& x, const Tensor<accumulate_t
   detail::check_numel("layer_norm", "bias", bias, columns);
   detail::check_eps("layer_norm", eps);
   const bool record = detail::recording(ctx, x, weight, bias);
-  Tensor<T> y = ctx.allocate<T>(x.shape());
+  Tensor<T> y = ctx.allocate<T>(x.shape(), "layer_norm");
   Tensor<A> mean, rstd;
-  if (record) mean = ctx.allocate<A>(Shape{rows}), rstd = ctx.allocate<A>(Shape{rows});
+  if (record) mean = ctx.allocate<A>(Shape{rows}, "layer_norm"), rstd = ctx.allocate<A>(Shape{rows}, "layer_norm");
   ctx.kernels<T>().layer_norm(
       ctx.kernel_context(), {rows, columns, static_cast<A>(eps), x.data(), weight.data(), bias.data(), y.mutable_data(),
                              mean.mutable_data(), rstd.mutable_data()});
@@ -39,8 +39,10 @@ Tensor<T> layer_norm(Context& ctx, const Tensor<T>& x, const Tensor<accumulate_t
           const bool parameters = tape->tracks(weight) || tape->tracks(bias);
           Tensor<T> dx;
           Tensor<A> dw, db;
-          if (tape->tracks(x)) dx = c.allocate<T>(x.shape());
-          if (parameters) dw = c.allocate<A>(weight.shape()), db = c.allocate<A>(bias.shape());
+          if (tape->tracks(x)) dx = c.allocate<T>(x.shape(), "layer_norm_backward");
+          if (parameters)
+            dw = c.allocate<A>(weight.shape(), "layer_norm_backward"),
+            db = c.allocate<A>(bias.shape(), "layer_norm_backward");
           c.kernels<T>().layer_norm_backward(
               c.kernel_context(), {rows, columns, x.data(), dy.data(), weight.data(), mean.data(), rstd.data(),
                                    dx.mutable_data(), dw.mutable_data(), db.mutable_data()});
@@ -66,9 +68,9 @@ Tensor<T> batch_norm(Context& ctx, const char* op, const Tensor<T>& x, const Ten
   if (training && batch * area < 2)
     shape_error(op, "a channel must have at least 2 values to have a variance, got x " + x.shape().str());
   const bool record = recording(ctx, x, weight, bias);
-  Tensor<T> y = ctx.allocate<T>(x.shape());
+  Tensor<T> y = ctx.allocate<T>(x.shape(), op);
   Tensor<A> mean, rstd;
-  if (record || training) mean = ctx.allocate<A>(Shape{channels}), rstd = ctx.allocate<A>(Shape{channels});
+  if (record || training) mean = ctx.allocate<A>(Shape{channels}, op), rstd = ctx.allocate<A>(Shape{channels}, op);
   ctx.kernels<T>().batch_norm(
       ctx.kernel_context(),
       {batch, channels, area, static_cast<A>(eps), static_cast<A>(momentum), training, x.data(), weight.data(),
@@ -79,8 +81,10 @@ Tensor<T> batch_norm(Context& ctx, const char* op, const Tensor<T>& x, const Ten
       const bool parameters = tape->tracks(weight) || tape->tracks(bias);
       Tensor<T> dx;
       Tensor<A> dw, db;
-      if (tape->tracks(x)) dx = c.allocate<T>(x.shape());
-      if (parameters) dw = c.allocate<A>(weight.shape()), db = c.allocate<A>(bias.shape());
+      if (tape->tracks(x)) dx = c.allocate<T>(x.shape(), "batch_norm_backward");
+      if (parameters)
+        dw = c.allocate<A>(weight.shape(), "batch_norm_backward"),
+        db = c.allocate<A>(bias.shape(), "batch_norm_backward");
       c.kernels<T>().batch_norm_backward(
           c.kernel_context(), {batch, channels, area, training, x.data(), dy.data(), weight.data(), mean.data(),
                                rstd.data(), dx.mutable_data(), dw.mutable_data(), db.mutable_data()});

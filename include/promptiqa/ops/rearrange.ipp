@@ -12,7 +12,7 @@ namespace promptiqa {
 namespace detail {
 
 template <class T>
-Tensor<T> permute_plain(Context& ctx, const Tensor<T>& x, const int* order) {
+Tensor<T> permute_plain(Context& ctx, const char* op, const Tensor<T>& x, const int* order) {
   PermuteArgs<T> args{};
   Shape shape;
   args.rank = x.rank();
@@ -21,7 +21,7 @@ Tensor<T> permute_plain(Context& ctx, const Tensor<T>& x, const int* order) {
     args.order[i] = order[i];
     shape.push_back(x.dim(order[i]));
   }
-  Tensor<T> y = ctx.allocate<T>(shape);
+  Tensor<T> y = ctx.allocate<T>(shape, op);
   args.x = x.data();
   args.y = y.mutable_data();
   ctx.kernels<T>().permute(ctx.kernel_context(), args);
@@ -58,12 +58,12 @@ Tensor<T> permute(Context& ctx, const Tensor<T>& x, std::span<const int> order) 
     detail::shape_error(
         "permute", "order must be a permutation of the dimensions of x " + x.shape().str() + ", got (" + got + ")");
   }
-  Tensor<T> y = detail::permute_plain(ctx, x, order.data());
+  Tensor<T> y = detail::permute_plain(ctx, "permute", x, order.data());
   if (detail::recording(ctx, x)) {
     std::array<int, Shape::max_rank> back{};
     std::copy(inverse, inverse + x.rank(), back.begin());
     ctx.tape()->record(y, [tape = ctx.tape(), x, back](Context& c, const Tensor<T>& dy) {
-      tape->accumulate(c, x, detail::permute_plain(c, dy, back.data()));
+      tape->accumulate(c, x, detail::permute_plain(c, "permute_backward", dy, back.data()));
     });
   }
   return y;
@@ -93,7 +93,7 @@ Tensor<T> concat(Context& ctx, std::span<const Tensor<T>> parts, int axis) {
   }
   shape.set(axis, total);
   const std::int64_t outer = shape.product(0, axis), inner = shape.product(axis + 1, shape.rank());
-  Tensor<T> y = ctx.allocate<T>(shape);
+  Tensor<T> y = ctx.allocate<T>(shape, "concat");
   std::int64_t at = 0;
   bool record = false;
   for (const Tensor<T>& part : parts) {
@@ -107,7 +107,7 @@ Tensor<T> concat(Context& ctx, std::span<const Tensor<T>> parts, int axis) {
       std::int64_t offset = 0;
       for (const Tensor<T>& input : inputs) {
         if (tape->tracks(input)) {
-          Tensor<T> d = c.allocate<T>(input.shape());
+          Tensor<T> d = c.allocate<T>(input.shape(), "concat_backward");
           detail::copy_along(c, dy, d, outer, total, input.dim(axis), inner, -offset);
           tape->accumulate(c, input, d);
         }
@@ -129,11 +129,11 @@ Tensor<T> slice(Context& ctx, const Tensor<T>& x, int axis, std::int64_t begin, 
   Shape shape = x.shape();
   shape.set(axis, end - begin);
   const std::int64_t outer = shape.product(0, axis), inner = shape.product(axis + 1, shape.rank());
-  Tensor<T> y = ctx.allocate<T>(shape);
+  Tensor<T> y = ctx.allocate<T>(shape, "slice");
   detail::copy_along(ctx, x, y, outer, size, end - begin, inner, -begin);
   if (detail::recording(ctx, x))
     ctx.tape()->record(y, [tape = ctx.tape(), x, outer, size, inner, begin, end](Context& c, const Tensor<T>& dy) {
-      Tensor<T> dx = c.zeros<T>(x.shape());
+      Tensor<T> dx = c.zeros<T>(x.shape(), "slice_backward");
       detail::copy_along(c, dy, dx, outer, end - begin, size, inner, begin);
       tape->accumulate(c, x, dx);
     });
@@ -153,11 +153,11 @@ Tensor<T> mean(Context& ctx, const Tensor<T>& x, int axis) {
     if (i != axis) shape.push_back(x.dim(i));
   const std::int64_t outer = x.shape().product(0, axis), inner = x.shape().product(axis + 1, x.rank());
   const auto scale = accumulate_t<T>(1) / static_cast<accumulate_t<T>>(size);
-  Tensor<T> y = ctx.allocate<T>(shape);
+  Tensor<T> y = ctx.allocate<T>(shape, "mean");
   ctx.kernels<T>().reduce_sum(ctx.kernel_context(), {outer, size, inner, scale, x.data(), y.mutable_data()});
   if (detail::recording(ctx, x))
     ctx.tape()->record(y, [tape = ctx.tape(), x, outer, size, inner, scale](Context& c, const Tensor<T>& dy) {
-      Tensor<T> dx = c.allocate<T>(x.shape());
+      Tensor<T> dx = c.allocate<T>(x.shape(), "mean_backward");
       c.kernels<T>().expand(c.kernel_context(), {outer, size, inner, scale, dy.data(), dx.mutable_data()});
       tape->accumulate(c, x, dx);
     });
@@ -174,11 +174,11 @@ Tensor<T> expand(Context& ctx, const Tensor<T>& x, int axis, std::int64_t count)
   Shape shape = x.shape();
   shape.set(axis, count);
   const std::int64_t outer = x.shape().product(0, axis), inner = x.shape().product(axis + 1, x.rank());
-  Tensor<T> y = ctx.allocate<T>(shape);
+  Tensor<T> y = ctx.allocate<T>(shape, "expand");
   ctx.kernels<T>().expand(ctx.kernel_context(), {outer, count, inner, accumulate_t<T>(1), x.data(), y.mutable_data()});
   if (detail::recording(ctx, x))
     ctx.tape()->record(y, [tape = ctx.tape(), x, outer, count, inner](Context& c, const Tensor<T>& dy) {
-      Tensor<T> dx = c.allocate<T>(x.shape());
+      Tensor<T> dx = c.allocate<T>(x.shape(), "expand_backward");
       c.kernels<T>().reduce_sum(c.kernel_context(),
                                 {outer, count, inner, accumulate_t<T>(1), dy.data(), dx.mutable_data()});
       tape->accumulate(c, x, dx);
@@ -198,13 +198,13 @@ Tensor<T> index_select(Context& ctx, const Tensor<T>& x, int axis, std::span<con
   Shape shape = x.shape();
   shape.set(axis, count);
   const std::int64_t outer = shape.product(0, axis), inner = shape.product(axis + 1, shape.rank());
-  Tensor<T> y = ctx.allocate<T>(shape);
+  Tensor<T> y = ctx.allocate<T>(shape, "index_select");
   ctx.kernels<T>().index_select(ctx.kernel_context(),
                                 {outer, size, inner, count, indices.data(), x.data(), y.mutable_data()});
   if (detail::recording(ctx, x))
     ctx.tape()->record(y, [tape = ctx.tape(), x, picked = std::vector<std::int64_t>(indices.begin(), indices.end()),
                            outer, size, inner](Context& c, const Tensor<T>& dy) {
-      Tensor<T> dx = c.allocate<T>(x.shape());
+      Tensor<T> dx = c.allocate<T>(x.shape(), "index_select_backward");
       c.kernels<T>().index_select_backward(
           c.kernel_context(),
           {outer, size, inner, static_cast<std::int64_t>(picked.size()), picked.data(), dy.data(), dx.mutable_data()});
