@@ -84,8 +84,11 @@ void multiply(const Op& op, const Product& product, std::int64_t rows, std::int6
     launch(conv2d_channels_kernel<T, Tile, Product, StorePartialSum<float>>,
            dim3(blocks, 1, static_cast<unsigned>(parts)), Tile::threads, data_shared_bytes<Tile>, op, product,
            static_cast<int>(part), neighbours(StorePartialSum<float>::width), StorePartialSum<float>{partial, size});
-    launch(finish_convolution_kernel<T>, blocks_for(op, size, 256), 256, 0, op, size, static_cast<int>(parts), area,
-           rows, partial, store);
+    with_index_type(size, [&](auto index) {
+      using Index = decltype(index);
+      launch(finish_convolution_kernel<Index, T>, blocks_for(op, size, 256), 256, 0, op, static_cast<Index>(size),
+             static_cast<int>(parts), static_cast<Index>(area), static_cast<Index>(rows), partial, store);
+    });
   });
 }
 
@@ -149,8 +152,12 @@ void conv2d_weight_of_channels(const Op& op, const Conv2dBackwardWeightArgs<T>& 
     launch(conv2d_channels_weight_kernel<T, Tile>, dim3(blocks_for(op, tiles, 1), 1, static_cast<unsigned>(parts)),
            Tile::threads, weight_shared_bytes<Tile>, op, forward, static_cast<const T*>(dy->data),
            static_cast<int>(part), partial);
-    launch(add_weight_parts_kernel<T>, blocks_for(op, size, 256), 256, 0, op, size, static_cast<int>(parts), taps,
-           g.in_channels, partial, args.dweight);
+    with_index_type(size, [&](auto index) {
+      using Index = decltype(index);
+      launch(add_weight_parts_kernel<Index, T>, blocks_for(op, size, 256), 256, 0, op, static_cast<Index>(size),
+             static_cast<int>(parts), static_cast<Index>(taps), static_cast<Index>(g.in_channels), partial,
+             args.dweight);
+    });
   });
 }
 

@@ -53,7 +53,7 @@ struct ChannelsTile {
   // ---- depth along a tile's rows: A (row, k), B (column, k)
 
   /// The element at which a chunk of a row begins.
-  PROMPTIQA_DEVICE static int place(int row, int c) { return row * depth + (c ^ row % 8) * chunk; }
+  PROMPTIQA_DEVICE static int place(int row, int c) { return row * depth + (c ^ (row % 8)) * chunk; }
 
   /// sums += A B^T of one step.
   PROMPTIQA_DEVICE static void multiply(Sums& sums, Shared<T> a, Shared<T> b) {
@@ -62,7 +62,7 @@ struct ChannelsTile {
                     b_rows = b + (warp_column() + row + matrix / 2 * 8) * depth;
     PROMPTIQA_UNROLL
     for (int c = 0; c < chunks; c += 2) {  // two chunks are the depth of an instruction, in both types
-      const int a_chunk = (c + matrix / 2 ^ row) * chunk, b_chunk = (c + matrix % 2 ^ row) * chunk;
+      const int a_chunk = ((c + matrix / 2) ^ row) * chunk, b_chunk = ((c + matrix % 2) ^ row) * chunk;
       unsigned rows_of_a[row_tiles][4];
       PROMPTIQA_UNROLL
       for (int r = 0; r < row_tiles; ++r)
@@ -80,7 +80,7 @@ struct ChannelsTile {
 
   /// The element at which a chunk of row k begins. Floats are read one by one, and by four rows at once.
   PROMPTIQA_DEVICE static int place_across(int k, int c) {
-    return c / chunks * (depth * depth) + k * depth + (c % chunks ^ key(k)) * chunk;
+    return c / chunks * (depth * depth) + k * depth + ((c % chunks) ^ key(k)) * chunk;
   }
   PROMPTIQA_DEVICE static int key(int k) { return sizeof(T) == 2 ? k % 8 : k % 4 * 2; }
 
