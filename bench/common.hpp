@@ -161,7 +161,7 @@ inline void count_bytes(benchmark::State& state, double bytes_per_iteration) {
 
 /// The table on the terminal, with a column base/own: how many times as long the baseline takes for the same work.
 /// Names end in the backend's; the baseline's row must come before: eigen on the CPU; on CUDA, in the same precision,
-/// cublas, cudnn, a copy of as many bytes, or the same kernel without wgmma.
+/// cublas, cudnn, a copy of as many bytes, or, where there is none of these, the same kernel without wgmma.
 class RatioReporter : public benchmark::ConsoleReporter {
  public:
   RatioReporter() : ConsoleReporter(OO_Tabular) {}
@@ -187,7 +187,7 @@ class RatioReporter : public benchmark::ConsoleReporter {
   static std::vector<std::string> baselines_of(const std::string& backend) {
     if (backend.rfind("cuda_", 0) != 0) return {"eigen"};
     const std::string precision = backend.substr(4);
-    return {"cublas" + precision, "cudnn" + precision, "copy" + precision, "mma" + precision};
+    return {"mma" + precision, "cublas" + precision, "cudnn" + precision, "copy" + precision};  // the last one counts
   }
 
   std::map<std::string, double> seconds_;  // of one iteration

@@ -45,6 +45,14 @@ void add_baseline(const std::string& name, const std::string& library, bench::Ba
   bench::add(name, backend, unit, body);
 }
 
+// bfloat16 without wgmma, to see what it is worth: NAME/mma_bf16. Where a device has none, the same as NAME/cuda_bf16.
+template <class Body>
+void add_without_wgmma(const std::string& name, bench::Backend backend, const Body& body) {
+  if (backend.precision != "bf16") return;
+  backend.wgmma = false;
+  add_baseline(name, "mma", backend, body);
+}
+
 // The baseline of what is bound by memory: a copy that reads and writes as many bytes as the kernel does in all.
 // `elements`: how many it moves, reading and writing counted.
 void add_copy(const std::string& name, const bench::Backend& backend, double elements) {
@@ -163,14 +171,6 @@ struct AttentionData {
 double products(const bench::AttentionShape& s) {  // operations of one of attention's matrix products
   return 2.0 * static_cast<double>(s.batch * s.heads) * static_cast<double>(s.tokens * s.tokens) *
          static_cast<double>(s.head_dim);
-}
-
-// bfloat16 without wgmma, to see what it is worth: NAME/mma_bf16. Where a device has none, the same as NAME/cuda_bf16.
-template <class Body>
-void add_without_wgmma(const std::string& name, bench::Backend backend, const Body& body) {
-  if (backend.precision != "bf16") return;
-  backend.wgmma = false;
-  add_baseline(name, "mma", backend, body);
 }
 
 void add_attention(const bench::AttentionShape& s) {
@@ -574,15 +574,16 @@ void add_conv2d(const bench::ConvShape& s) {
   };
   const auto pass = [&](const std::string& what, int number, const auto& run) {
     const std::string name = what + "/" + s.name();
-    add(
-        name, s.device_only,
-        [s, run](benchmark::State& state, Context& ctx, auto type) {
-          using T = decltype(type);
-          ConvData<T> data(ctx, s);
-          bench::measure(state, ctx, [&] { run(ctx.kernels<T>(), ctx.kernel_context(), data); });
-          bench::count_flops(state, flops(s));
-        },
-        cudnn(name, number));
+    const auto body = [s, run](benchmark::State& state, Context& ctx, auto type) {
+      using T = decltype(type);
+      ConvData<T> data(ctx, s);
+      bench::measure(state, ctx, [&] { run(ctx.kernels<T>(), ctx.kernel_context(), data); });
+      bench::count_flops(state, flops(s));
+    };
+    add(name, s.device_only, body, [&](const bench::Backend& backend) {
+      cudnn(name, number)(backend);
+      add_without_wgmma(name, backend, body);
+    });
   };
   pass("conv2d", 0, [](const auto& kernels, const KernelContext& kc, auto& d) {
     kernels.conv2d(kc, {d.geometry, d.x.data(), d.weight.data(), d.bias.data(), d.y.mutable_data()});

@@ -14,27 +14,25 @@ namespace promptiqa::cuda {
 
 #if PROMPTIQA_EMULATED
 
-/// Copies of this block's threads that nobody has waited for.
+/// Copies of one thread that it has not waited for.
 struct PendingCopy {
-  unsigned thread;
   unsigned group;
   std::function<void()> arrive;
 };
 struct PendingCopies {
-  std::uint64_t block = 0;
+  unsigned groups = 0;  // committed
   std::vector<PendingCopy> copies;
-  std::vector<unsigned> groups;  // committed, of each thread
 
-  static PendingCopies& of_block() {
-    static thread_local PendingCopies pending;
-    if (pending.block != block_serial() || pending.groups.size() != threads_in_block()) {
-      pending.block = block_serial();
-      pending.copies.clear();
-      pending.groups.assign(threads_in_block(), 0);
+  /// Those of the running thread; what a block leaves behind never arrives.
+  static PendingCopies& of_thread() {
+    static thread_local std::uint64_t block = 0;
+    static thread_local std::vector<PendingCopies> threads;
+    if (block != block_serial()) {
+      block = block_serial();
+      threads.assign(threads_in_block(), {});
     }
-    return pending;
+    return threads[thread_number()];
   }
-  unsigned& groups_of_thread() { return groups[thread_number()]; }
 };
 
 template <class T>
@@ -44,25 +42,21 @@ void copy_async(const Shared<T>& to, const T* from, bool valid) {
   const EmulatorScope scope;
   std::memset(static_cast<void*>(&not_yet), 0xFF, sizeof not_yet);
   to.write(&not_yet, 16, 16);
-  PendingCopies& pending = PendingCopies::of_block();
-  pending.copies.push_back({thread_number(), pending.groups_of_thread(), [=] { to.write(&v, 16, 16); }});
+  PendingCopies& pending = PendingCopies::of_thread();
+  pending.copies.push_back({pending.groups, [=] { to.write(&v, 16, 16); }});
 }
 inline void commit_copies() {
   const EmulatorScope scope;
-  ++PendingCopies::of_block().groups_of_thread();
+  ++PendingCopies::of_thread().groups;
 }
 template <int Younger>
 void wait_for_copies() {
   const EmulatorScope scope;
-  PendingCopies& pending = PendingCopies::of_block();
-  const unsigned groups = pending.groups_of_thread();
-  std::vector<PendingCopy> rest;
-  for (PendingCopy& copy : pending.copies)
-    if (copy.thread == thread_number() && copy.group + Younger < groups)
-      copy.arrive();
-    else
-      rest.push_back(std::move(copy));
-  pending.copies = std::move(rest);
+  PendingCopies& pending = PendingCopies::of_thread();
+  std::size_t arrived = 0;  // groups grow along the list
+  for (; arrived < pending.copies.size() && pending.copies[arrived].group + Younger < pending.groups; ++arrived)
+    pending.copies[arrived].arrive();
+  pending.copies.erase(pending.copies.begin(), pending.copies.begin() + static_cast<std::ptrdiff_t>(arrived));
 }
 
 #else

@@ -27,7 +27,7 @@ struct ChannelsLastTile {
   /// Where a word of a pixel lies: chunks of four words change places with the pixel, so that neither threads that
   /// write four words of different groups of pixels nor threads that read a pixel's chunks meet in a bank.
   PROMPTIQA_DEVICE static int place(int pixel, int word) {
-    return pixel * words + ((word / 4 ^ pixel / 4 % chunks) * 4 + word % 4);
+    return pixel * words + (((word / 4) ^ (pixel / 4 % chunks)) * 4 + word % 4);
   }
 };
 

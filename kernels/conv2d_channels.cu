@@ -20,13 +20,18 @@ static_assert(data_shared_bytes<LargeChannelsTile<float>> <= conv2d_channels_sha
                   weight_shared_bytes<LargeChannelsTile<bfloat16>> <= conv2d_channels_shared_bytes,
               "what the condition asks for");
 
-/// Calls run(Tile()): low tiles where one covers all rows; warpgroups where the device and this build have them.
+/// Calls run(Tile()): the lowest tiles that cover all rows, if any do; warpgroups where the device and this build have
+/// them.
 template <class T, class Run>
 void with_channels_tile(const Op& op, std::int64_t rows, Run&& run) {
   if constexpr (std::is_same_v<T, bfloat16>)
-    if (device_traits(op).wgmma) {
+    if (const DeviceTraits traits = device_traits(op); traits.wgmma) {
+      using High = HighWarpgroupChannelsTile;
+      constexpr std::size_t high_bytes = std::max(data_shared_bytes<High>, weight_shared_bytes<High>);
       if (rows <= LowWarpgroupChannelsTile::rows) return run(LowWarpgroupChannelsTile());
-      return run(LargeWarpgroupChannelsTile());
+      if (rows <= LargeWarpgroupChannelsTile::rows || traits.shared_bytes < high_bytes)
+        return run(LargeWarpgroupChannelsTile());
+      return run(High());
     }
   if (rows <= LowChannelsTile<T>::rows)
     run(LowChannelsTile<T>());
@@ -89,8 +94,11 @@ void multiply(const Op& op, const Product& product, std::int64_t rows, std::int6
     launch(conv2d_channels_kernel<T, Tile, Product, StorePartialSum<float>>,
            dim3(blocks, 1, static_cast<unsigned>(parts)), Tile::threads, data_shared_bytes<Tile>, op, product,
            static_cast<int>(part), neighbours(StorePartialSum<float>::width), StorePartialSum<float>{partial, size});
-    launch(finish_convolution_kernel<T>, blocks_for(op, size, 256), 256, 0, op, size, static_cast<int>(parts), area,
-           rows, partial, store);
+    with_index_type(size, [&](auto index) {
+      using Index = decltype(index);
+      launch(finish_convolution_kernel<Index, T>, blocks_for(op, size, 256), 256, 0, op, static_cast<Index>(size),
+             static_cast<int>(parts), static_cast<Index>(area), static_cast<Index>(rows), partial, store);
+    });
   });
 }
 
@@ -154,8 +162,12 @@ void conv2d_weight_of_channels(const Op& op, const Conv2dBackwardWeightArgs<T>& 
     launch(conv2d_channels_weight_kernel<T, Tile>, dim3(blocks_for(op, tiles, 1), 1, static_cast<unsigned>(parts)),
            Tile::threads, weight_shared_bytes<Tile>, op, forward, static_cast<const T*>(dy->data),
            static_cast<int>(part), partial);
-    launch(add_weight_parts_kernel<T>, blocks_for(op, size, 256), 256, 0, op, size, static_cast<int>(parts), taps,
-           g.in_channels, partial, args.dweight);
+    with_index_type(size, [&](auto index) {
+      using Index = decltype(index);
+      launch(add_weight_parts_kernel<Index, T>, blocks_for(op, size, 256), 256, 0, op, static_cast<Index>(size),
+             static_cast<int>(parts), static_cast<Index>(taps), static_cast<Index>(g.in_channels), partial,
+             args.dweight);
+    });
   });
 }
 

@@ -88,7 +88,6 @@ PROMPTIQA_DEVICE void run_stages(int begin, int end, Load&& load, Multiply&& mul
     free_stage = stage;
     stage = stage + 1 == Tile::stages ? 0 : stage + 1;
   }
-  wait_for_copies<0>();
 }
 
 /// One tile of C = A B. Grid: x over tiles (rows first), z over parts of the depth, `part` steps each, or, where part
@@ -277,28 +276,27 @@ __global__ void __launch_bounds__(Tile::threads, Tile::blocks_at_once)
       }
 }
 
-/// The sums of all parts, in their order, of the element i of C that `store` takes: of a row each `area` long.
-template <class T>
-__global__ void __launch_bounds__(256)
-    finish_convolution_kernel(std::int64_t count, int parts, std::int64_t area, std::int64_t rows, const float* partial,
-                              StoreConvolution<T> store) {
+/// y's element i = the sum of all parts' elements i, in their order, through a store. y is (images, rows, area); Index
+/// numbers its elements.
+template <class Index, class T>
+__global__ void __launch_bounds__(256) finish_convolution_kernel(Index count, int parts, Index area, Index rows,
+                                                                 const float* partial, StoreConvolution<T> store) {
   const std::int64_t i = std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
-  if (i >= count) return;
+  if (i >= static_cast<std::int64_t>(count)) return;
   float sum = 0;
-  for (int part = 0; part < parts; ++part) sum += partial[part * count + i];
-  store(i, static_cast<int>(i / area % rows), sum);
+  for (int part = 0; part < parts; ++part) sum += partial[part * static_cast<std::int64_t>(count) + i];
+  store(i, static_cast<int>(static_cast<Index>(i) / area % rows), sum);
 }
 
 /// dweight (rows, channels, taps) = the sums of all parts (rows, taps, channels), in their order.
-template <class T>
+template <class Index, class T>
 __global__ void __launch_bounds__(256)
-    add_weight_parts_kernel(std::int64_t count, int parts, std::int64_t taps, std::int64_t channels,
-                            const float* partial, T* dweight) {
+    add_weight_parts_kernel(Index count, int parts, Index taps, Index channels, const float* partial, T* dweight) {
   const std::int64_t i = std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
-  if (i >= count) return;
+  if (i >= static_cast<std::int64_t>(count)) return;
   float sum = 0;
-  for (int part = 0; part < parts; ++part) sum += partial[part * count + i];
-  const std::int64_t channel = i % channels, tap = i / channels % taps, row = i / channels / taps;
+  for (int part = 0; part < parts; ++part) sum += partial[part * static_cast<std::int64_t>(count) + i];
+  const Index n = static_cast<Index>(i), channel = n % channels, tap = n / channels % taps, row = n / channels / taps;
   dweight[(row * channels + channel) * taps + tap] = narrow<T>(sum);
 }
 

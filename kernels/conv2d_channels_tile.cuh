@@ -59,7 +59,7 @@ struct ChannelsTile {
   // ---- depth along a tile's rows: A (row, k), B (column, k)
 
   /// The element at which a chunk of a row begins.
-  PROMPTIQA_DEVICE static int place(int row, int c) { return row * depth + (c ^ row % 8) * chunk; }
+  PROMPTIQA_DEVICE static int place(int row, int c) { return row * depth + (c ^ (row % 8)) * chunk; }
 
   /// sums += A B^T of one step.
   PROMPTIQA_DEVICE static void multiply(Sums& sums, Shared<T> a, Shared<T> b) {
@@ -86,7 +86,7 @@ struct ChannelsTile {
 
   /// The element at which a chunk of row k begins. Floats are read one by one, and by four rows at once.
   PROMPTIQA_DEVICE static int place_across(int k, int c) {
-    return c / chunks * (depth * depth) + k * depth + (c % chunks ^ key(k)) * chunk;
+    return c / chunks * (depth * depth) + k * depth + ((c % chunks) ^ key(k)) * chunk;
   }
   PROMPTIQA_DEVICE static int key(int k) { return sizeof(T) == 2 ? k % 8 : k % 4 * 2; }
 
@@ -161,6 +161,8 @@ template <class T>
 using LargeChannelsTile = ChannelsTile<T, 128, 128, 64, 64, 3, 2>;
 template <class T>
 using LowChannelsTile = ChannelsTile<T, 64, 128, 32, 64, 3, 3>;
+/// The more rows a tile has, the less often the pixels come from the L2 cache, which is what limits them.
+using HighWarpgroupChannelsTile = WarpgroupChannelsTile<4, 128, 3, 1>;
 using LargeWarpgroupChannelsTile = WarpgroupChannelsTile<2, 128, 3, 2>;
 using LowWarpgroupChannelsTile = WarpgroupChannelsTile<1, 128, 3, 3>;
 

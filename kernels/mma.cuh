@@ -60,14 +60,16 @@ void emulated_mma(const char* what, Site site, float (&c)[4], const unsigned (&a
                   Value value) {
   const WarpRegisters mine = {{a[0], a[1], a[2], a[3], b[0], b[1]}};
   warp_exchange(what, site, 0xFFFFFFFFu, &mine, sizeof mine);
-  WarpRegisters all[32];
-  for (int lane = 0; lane < 32; ++lane) all[lane] = registers_of(what, site, lane);
   const int g = static_cast<int>(lane_number()) / 4, t = static_cast<int>(lane_number()) % 4, half = Depth / 2;
+  WarpRegisters rows[4], columns[2][4];  // of the lanes that hold rows g and g + 8, and columns 2 t and 2 t + 1
+  for (int holder = 0; holder < 4; ++holder) {
+    rows[holder] = registers_of(what, site, 4 * g + holder);
+    for (int i = 0; i < 2; ++i) columns[i][holder] = registers_of(what, site, 4 * (2 * t + i) + holder);
+  }
   for (int i = 0; i < 4; ++i)
     for (int k = 0; k < Depth; ++k) {
-      const int holder = k % half / PerRegister, upper = k / half, column = 2 * t + i % 2;
-      c[i] += value(all[4 * g + holder].values[2 * upper + i / 2], k) *
-              value(all[4 * column + holder].values[4 + upper], k);
+      const int holder = k % half / PerRegister, upper = k / half;
+      c[i] += value(rows[holder].values[2 * upper + i / 2], k) * value(columns[i % 2][holder].values[4 + upper], k);
     }
 }
 

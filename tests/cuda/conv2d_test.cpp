@@ -42,11 +42,11 @@ const std::vector<Conv2dGeometry> channel_geometries = {
     geometry(2, 16, 8, 8, 24, 3, 3, 1, 1, 1, 1),   // pixels in vectors, of two images in a tile
     geometry(3, 24, 11, 9, 40, 5, 5, 2, 2, 2, 2),  // depth beyond the taps in the last step; classes of pixels
     geometry(1, 40, 6, 10, 72, 3, 2, 1, 1, 0, 1),  // more rows than a low tile has; nothing square
-    geometry(2, 72, 5, 6, 136, 3, 3, 1, 1, 1, 1),  // and than a large one has; channels beyond a copy's tile
-    geometry(1, 136, 4, 5, 8, 3, 3, 1, 1, 1, 1),   // a depth that is cut into parts, vectors of their sums
-    geometry(1, 136, 3, 5, 8, 3, 3, 1, 1, 1, 1),   // and where there are none
+    geometry(2, 72, 4, 6, 136, 3, 1, 1, 1, 1, 0),  // and than a large one has; channels beyond a copy's tile
+    geometry(1, 136, 5, 5, 8, 2, 2, 1, 1, 0, 0),   // a depth that is cut into parts, vectors of their sums
+    geometry(1, 136, 4, 4, 8, 2, 2, 1, 1, 0, 0),   // and where there are none
     geometry(2, 16, 9, 9, 8, 1, 1, 2, 2, 0, 0),    // 1 x 1 with stride: classes that no tap meets
-    geometry(1, 8, 4, 4, 8, 1, 1, 1, 1, 1, 1),     // 1 x 1 with padding
+    geometry(1, 8, 3, 3, 136, 1, 1, 1, 1, 1, 1),   // 1 x 1 with padding; two tiles of rows, not in vectors
     geometry(1, 8, 10, 13, 8, 3, 3, 3, 2, 0, 2),   // two strides
     geometry(1, 8, 3, 2, 16, 5, 5, 1, 1, 4, 4),    // kernel larger than the image
     geometry(1, 8, 2, 2, 8, 3, 3, 1, 1, 3, 3),     // pixels that see padding only
@@ -228,6 +228,12 @@ TEST_CASE("convolutions of warpgroups", "[cuda]") {
     check<bfloat16>(wgmma_tensor_cores, channel_geometries[i]);
     CHECK(warpgroup_products() > before);
   }
+  // Tiles of 64, 128 and 256 rows, the last of them not full; and the tile that little shared memory leaves.
+  for (const int64_t channels : {64, 128, 136, 264})
+    check<bfloat16>(wgmma_tensor_cores, geometry(1, 8, 5, 6, channels, 2, 2, 1, 1, 1, 0));
+  Path small = wgmma_tensor_cores;
+  small.traits.shared_bytes = cuda::conv2d_channels_shared_bytes;
+  check<bfloat16>(small, geometry(1, 8, 5, 6, 264, 2, 2, 1, 1, 1, 0));
 }
 
 TEST_CASE("convolutions on tensor cores, channels in chunks for some", "[cuda]") {
@@ -245,6 +251,36 @@ TEST_CASE("convolutions on tensor cores, channels in chunks for some", "[cuda]")
   for (const Conv2dGeometry& g : mixed_geometries) {
     check<bfloat16>(bf16_tensor_cores, g);
     check<float>(tf32_tensor_cores, g);
+  }
+}
+
+TEST_CASE("convolutions round the copies of float operands to the nearest TF32", "[cuda]") {
+  const Conv2dGeometry g = geometry(1, 4, 1, 1, 4, 1, 2, 1, 1, 0, 1);
+  const WithTraits traits(tf32_tensor_cores.traits);
+  REQUIRE(cuda::conv2d_weight_on_channels<float>(tf32_tensor_cores.traits, g));
+  const KernelTable<float>& table = cuda::kernel_table<float>();
+  const KernelContext kc = device_context().kernel_context();
+  const double v = 1 + 3 * 0x1p-12, nearest = 1 + 0x1p-10;  // the tensor cores themselves would make it 1
+  for (int which = 0; which < 3; ++which) {
+    INFO(which);
+    const double of_x = which == 0 ? v : 1, of_weight = which == 1 ? v : 1, of_dy = which == 2 ? v : 1;
+    Numbers weight(32, 0.0), dy(8, 0.0), dweight(32, 0.0);
+    for (std::size_t o = 0; o < 4; ++o) {
+      weight[10 * o] = weight[10 * o + 1] = of_weight;  // channel o of row o
+      dy[2 * o] = of_dy;                                // the second tap's
+      for (std::size_t c = 0; c < 4; ++c) dweight[8 * o + 2 * c + 1] = which == 1 ? 1 : nearest;
+    }
+    const Buffer<float> x(Numbers(4, of_x)), w(weight), from(dy), y(8), from_packed(8), dx(4), dw(32);
+    table.conv2d(kc, {g, x.data(), w.data(), nullptr, y.data()});
+    CHECK((y.values() == Numbers(8, which == 2 ? 1 : nearest)));
+    const StorageRef packed = device_context().memory().allocate(table.packed_conv2d_bytes(4, 4, 1, 2));
+    table.pack_conv2d(kc, {4, 4, 1, 2, w.data(), nullptr, packed->data});
+    table.conv2d(kc, {g, x.data(), nullptr, nullptr, from_packed.data(), packed->data});
+    CHECK((from_packed.values() == y.values()));
+    table.conv2d_backward_data(kc, {g, from.data(), w.data(), dx.data()});
+    CHECK((dx.values() == Numbers(4, which == 0 ? 1 : nearest)));
+    table.conv2d_backward_weight(kc, {g, from.data(), x.data(), dw.data(), nullptr});
+    CHECK((dw.values() == dweight));
   }
 }
 
