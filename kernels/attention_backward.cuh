@@ -151,10 +151,14 @@ __global__ void __launch_bounds__(Tile::threads, Tile::blocks_at_once)
       Fragment<Sum, Tile::step_columns> p, ds;
       Tile::rows_times_rows(p, k_rows, q_tile);
       Tile::rows_times_rows(ds, v_rows, do_tile);
-      p.for_each([&](Sum& s, int, int column) {  // behind the last query do and delta are 0: nothing is added
+      p.for_each([&](Sum& s, int, int column) {
         const Sum log = logs[stage * Tile::step + column];
         s = power_of_2(s * factor - log);
       });
+      if (first + Tile::step > queries)  // what lies behind the last query does not count
+        p.for_each([&](Sum& s, int, int column) {
+          if (first + column >= queries) s = 0;
+        });
       Tile::add_fragment_times_matrix(dv, p, do_tile);
       ds.for_each([&](Sum& d, int, int column) {
         const Sum mean = deltas[stage * Tile::step + column];

@@ -56,9 +56,10 @@ struct AttentionTile
 
   /// sum (own rows, step rows) = own b^T, and sum (own rows, D) += p b, for the step's rows b.
   PROMPTIQA_DEVICE static void rows_times_rows(Fragment<Sum, Step / 8>& sum, const Own& own, Shared<Operand> b) {
-    Fragment<Sum, Step / 8>(&sums)[1] = reinterpret_cast<Fragment<Sum, Step / 8>(&)[1]>(sum);
-    sum.clear();
+    Fragment<Sum, Step / 8> sums[1];
+    sums[0].clear();
     Math::template add_rows_times_rows<D>(sums, own, pitch, b, pitch);
+    sum = sums[0];
   }
   PROMPTIQA_DEVICE static void add_fragment_times_matrix(Fragment<Sum, D / 8>& sum, const Fragment<Sum, Step / 8>& p,
                                                          Shared<Operand> b) {

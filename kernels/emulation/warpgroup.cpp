@@ -109,6 +109,7 @@ void emulated_wgmma(Site site, float (*sum)[4], const unsigned (&left)[4], std::
     GroupProduct& product = of_block().groups[group];
     if (!of_block().threads[thread].begun) report(std::string("issues ") + name + " without wgmma.fence before", site);
     if (right >> 62 != 1) report("describes a matrix that is not swizzled in 128 bytes", site);
+    if ((right >> 49 & 7) != 0) report("describes a matrix whose swizzle has an offset, which the twin has not", site);
     if (!product.asked || product.asked_after != warpgroup_meetings()) {
       product.asked = true, product.asked_after = warpgroup_meetings();
       product.right = right, product.rows = rows, product.add = add;

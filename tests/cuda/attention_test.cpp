@@ -381,9 +381,7 @@ TEST_CASE("attention's gradients where every score is far below zero", "[cuda]")
     f.q_row = f.k_row = f.v_row = f.o_row = 1;
     f.q = q.data(), f.k = k.data(), f.v = v.data(), f.o = o.data(), f.log_sum_exp = lse.data();
     b.d_o = d_o.data(), b.dq = dq.data(), b.dk = dk.data(), b.dv = dv.data();
-    const auto backward = [&] {
-      cuda::kernel_table<float>().attention_backward(device_context().kernel_context(), b);
-    };
+    const auto backward = [&] { cuda::kernel_table<float>().attention_backward(device_context().kernel_context(), b); };
     backward();
     // p = 1/2 each, up to |log_sum_exp| roundings; ds = p (v - 2) = -1/2, 1/2; dq = -20 (ds0 + ds1), dk = 2 * 20 ds.
     const double error = 400 * 4 * epsilon_of<float>;
@@ -401,6 +399,44 @@ TEST_CASE("attention's gradients where every score is far below zero", "[cuda]")
     CHECK(worst_ratio(many_dk.values(), zeros, twos, 20 * error, 0) <= 1);
     CHECK(worst_ratio(many_dv.values(), parts, parts, error, 0) <= 1);
   }
+}
+
+TEST_CASE("attention's gradients of keys at -inf", "[cuda]") {
+  // Such a key has no share, so no gradient either: also where the last step of queries is not full.
+  const auto check_path = [](const Path& path, auto type, int64_t head_dim) {
+    using T = decltype(type);
+    if (!can_be_given(path.traits, sizeof(T))) return;
+    INFO(path.name << ", heads of " << head_dim);
+    const WithTraits traits(path.traits);
+    const int64_t keys = 3;
+    Numbers q_numbers(static_cast<std::size_t>(head_dim), 0), k_numbers(static_cast<std::size_t>(keys * head_dim), 0);
+    q_numbers[0] = 1;
+    k_numbers[0] = k_numbers[static_cast<std::size_t>(2 * head_dim)] = -std::numeric_limits<double>::infinity();
+    const Numbers ones(static_cast<std::size_t>(keys * head_dim), 1);
+    const Buffer<T> q(q_numbers), k(k_numbers), v(ones), d_o(Numbers(static_cast<std::size_t>(head_dim), 1)),
+        o(head_dim), dq(head_dim), dk(keys * head_dim), dv(keys * head_dim);
+    const Buffer<accumulate_t<T>> lse(1);
+    AttentionBackwardArgs<T> b{};
+    AttentionArgs<T>& f = b.forward;
+    f.batch = f.heads = f.queries = 1, f.keys = keys, f.head_dim = head_dim, f.scale = 1;
+    f.q_row = f.k_row = f.v_row = f.o_row = head_dim;
+    f.q = q.data(), f.k = k.data(), f.v = v.data(), f.o = o.data(), f.log_sum_exp = lse.data();
+    b.d_o = d_o.data(), b.dq = dq.data(), b.dk = dk.data(), b.dv = dv.data();
+    cuda::kernel_table<T>().attention(device_context().kernel_context(), f);
+    cuda::kernel_table<T>().attention_backward(device_context().kernel_context(), b);
+    Numbers want = ones;
+    for (int64_t i = 0; i < keys * head_dim; ++i)
+      want[static_cast<std::size_t>(i)] = i / head_dim == 1;  // the one key that counts has all of it
+    CHECK((o.values() == Numbers(static_cast<std::size_t>(head_dim), 1)));
+    CHECK((dv.values() == want));
+    CHECK((dk.values() == Numbers(want.size(), 0)));
+  };
+  check_path(plain, float(), 32);
+  check_path(tf32_tensor_cores, float(), 64);
+  check_path(little_shared, float(), 5);
+  check_path(bf16_tensor_cores, bfloat16(), 64);
+  check_path(wgmma_tensor_cores, bfloat16(), 64);
+  check_path(wgmma_tensor_cores, bfloat16(), 128);
 }
 
 TEST_CASE("attention with scores that are infinite or not numbers", "[cuda]") {

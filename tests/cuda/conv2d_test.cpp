@@ -53,6 +53,7 @@ const std::vector<Conv2dGeometry> channel_geometries = {
     geometry(1, 8, 1, 150, 16, 1, 3, 1, 1, 0, 1),  // several tiles of pixels
     geometry(3, 8, 2, 2, 8, 3, 3, 1, 1, 1, 1),     // images smaller than a vector
     geometry(2, 16, 20, 20, 8, 3, 3, 1, 1, 1, 1),  // several parts of the sum over pixels
+    geometry(1, 64, 4, 4, 128, 3, 3, 1, 1, 1, 1),  // tiles whose rows are all there
 };
 /// Those where not all three do, or not in all types.
 const std::vector<Conv2dGeometry> mixed_geometries = {
@@ -293,6 +294,42 @@ TEST_CASE("convolutions whose channels come in chunks, without tensor cores or w
   Conv2dGeometry huge = channel_geometries[0];
   huge.pad_h = huge.pad_w = 1 << 20;  // more pixels than 32 bits count
   CHECK_FALSE(cuda::conv2d_on_channels<bfloat16>(bf16_tensor_cores.traits, huge));
+  const auto counted = [](int64_t batch, int64_t pad) {
+    return cuda::conv2d_on_channels<bfloat16>(bf16_tensor_cores.traits,
+                                              geometry(batch, 8, 16, 16, 8, 1, 1, 1, 1, pad, pad));
+  };
+  CHECK(counted(1 << 20, 1));
+  CHECK_FALSE(counted(1 << 22, 0));   // pixels of x with those of padding beside: 2^22 * 17 * 17
+  CHECK_FALSE(counted(1 << 16, 64));  // x alone would do: 2^16 * 16 * 81; y has 2^16 * 144 * 209
+  CHECK(counted(1 << 14, 64));
+}
+
+TEST_CASE("convolutions of tensors that do not begin at whole vectors, channels in chunks", "[cuda]") {
+  const Conv2dGeometry g = geometry(1, 16, 4, 4, 16, 3, 3, 1, 1, 1, 1);  // whole vectors otherwise
+  const auto run_shifted = [&](const Path& path, auto type) {
+    using T = decltype(type);
+    if (!can_be_given(path.traits, sizeof(T))) return;
+    const WithTraits traits(path.traits);
+    const KernelTable<T>& table = cuda::kernel_table<T>();
+    const KernelContext kc = device_context().kernel_context();
+    const Numbers image = numbers<T>(256, 1), weight = numbers<T>(16 * 144, 2), more = numbers<T>(256, 3);
+    std::vector<Numbers> aligned;
+    for (int shifted = 0; shifted <= 7; ++shifted) {  // number of the tensor that is shifted; 0: none
+      INFO(path.name << ", tensor " << shifted);
+      const auto shift = [&](int number) { return number == shifted ? 1 : 0; };
+      const Buffer<T> x(image, shift(1)), w(weight, shift(2)), residual(more, shift(3)), y(256, shift(4)),
+          dy(more, shift(5)), dx(256, shift(6)), dw(16 * 144, shift(7));
+      table.conv2d(kc, {g, x.data(), w.data(), nullptr, y.data(), nullptr, residual.data(), Activation::none});
+      table.conv2d_backward_data(kc, {g, dy.data(), w.data(), dx.data()});
+      table.conv2d_backward_weight(kc, {g, dy.data(), x.data(), dw.data(), nullptr});
+      const std::vector<Numbers> got = {y.values(), dx.values(), dw.values()};
+      if (shifted == 0) aligned = got;
+      CHECK((got == aligned));
+    }
+  };
+  run_shifted(bf16_tensor_cores, bfloat16());
+  run_shifted(wgmma_tensor_cores, bfloat16());
+  run_shifted(tf32_tensor_cores, float());
 }
 
 TEST_CASE("convolution keeps what is not a number, and writes zeros where there are no images", "[cuda]") {

@@ -131,6 +131,48 @@ TEST_CASE("attention takes no more shared memory than a block has", "[cuda]") {
   check_shared_limits<bfloat16, Forward::Warpgroup128, cuda::AttentionDqSteps::Warpgroup128>(wgmma_tensor_cores.traits);
 }
 
+TEST_CASE("which attention kernel a device and a head have", "[cuda]") {
+  struct Chosen {
+    int together = 0, D = 0;  // rows of threads that multiply together; 0: no tiled kernel
+  };
+  const auto chosen = [](auto steps, auto type, const Path& path, int64_t head_dim, std::size_t shared = much_shared,
+                         int64_t queries = 1) {
+    AttentionArgs<decltype(type)> args{};
+    args.head_dim = head_dim, args.queries = queries, args.keys = 1;
+    cuda::DeviceTraits traits = path.traits;
+    traits.shared_bytes = shared;
+    Chosen found;
+    cuda::with_attention_tile<decltype(steps)>(traits, args, 1, [&](auto tile) {
+      using Tile = decltype(tile);
+      found = {Tile::rows_together, Tile::D};
+    });
+    return std::pair(found.together, found.D);
+  };
+  using Pair = std::pair<int, int>;
+  const cuda::AttentionForwardSteps forward;
+  const cuda::AttentionDkvSteps dkv;
+  const Path& wgmma = wgmma_tensor_cores;
+  CHECK(chosen(forward, bfloat16(), wgmma, 32) == Pair(16, 32));
+  CHECK(chosen(forward, bfloat16(), wgmma, 33) == Pair(64, 64));
+  CHECK(chosen(forward, bfloat16(), wgmma, 64) == Pair(64, 64));
+  CHECK(chosen(forward, bfloat16(), wgmma, 65) == Pair(64, 128));
+  CHECK(chosen(forward, bfloat16(), wgmma, 128) == Pair(64, 128));
+  CHECK(chosen(forward, bfloat16(), wgmma, 129) == Pair(0, 0));
+  CHECK(chosen(dkv, bfloat16(), wgmma, 64) == Pair(64, 64));
+  CHECK(chosen(dkv, bfloat16(), wgmma, 65) == Pair(16, 128));
+  CHECK(chosen(forward, float(), wgmma, 64) == Pair(16, 64));
+  CHECK(chosen(forward, bfloat16(), bf16_tensor_cores, 64) == Pair(16, 64));
+  // Exactly enough shared memory, and a byte less: then the tile of single warps.
+  const std::size_t enough = cuda::AttentionForwardSteps::Warpgroup64::shared_bytes(1, 4 * 64);
+  CHECK(chosen(forward, bfloat16(), wgmma, 64, enough) == Pair(64, 64));
+  CHECK(chosen(forward, bfloat16(), wgmma, 64, enough - 1) == Pair(16, 64));
+  const std::size_t wide = cuda::AttentionForwardSteps::Warpgroup128::shared_bytes(1, 4 * 64);
+  CHECK(chosen(forward, bfloat16(), wgmma, 128, wide) == Pair(64, 128));
+  CHECK(chosen(forward, bfloat16(), wgmma, 128, wide - 1) == Pair(16, 128));
+  CHECK(chosen(forward, bfloat16(), wgmma, 64, 1024) == Pair(0, 0));
+  CHECK(chosen(forward, bfloat16(), wgmma, 64, much_shared, int64_t{1} << 31) == Pair(0, 0));  // rows are int
+}
+
 TEST_CASE("indices are computed in 32 bits exactly where they fit", "[cuda]") {
   const auto bytes = [](int64_t largest) {
     std::size_t size = 0;

@@ -28,7 +28,13 @@ enum Mistake {
   overwritten,
   overwritten_in_flight,
   plain_layout,
-  outside
+  outside,
+  not_begun_again,
+  not_swizzled,
+  offset_swizzle,
+  transposes_differ,
+  at_half_a_chunk,
+  static_memory
 };
 
 template <int Rows>
@@ -62,6 +68,7 @@ void products_kernel(const bfloat16* a, const bfloat16* b, double* c, double* d)
 /// One product of 64 x 64 x 16, in which something is wrong; sums go to c.
 void mistaken_kernel(const bfloat16* b, float* c, int mistake) {
   const Shared<bfloat16> tile = dynamic_shared<bfloat16>(0, small_rows * 64);
+  PROMPTIQA_SHARED(bfloat16, elsewhere, 64);
   const int thread = static_cast<int>(threadIdx.x);
   for (int i = thread; i < small_rows * 64; i += 128)
     tile[mistake == plain_layout ? i : swizzled_place<small_rows>(i / 64, i % 64)] = b[i];
@@ -76,7 +83,17 @@ void mistaken_kernel(const bfloat16* b, float* c, int mistake) {
   if (mistake == one_warp_absent && thread / 32 == 3) return;
   if (mistake != no_begin) begin_products();
   const int first = mistake == warps_differ ? thread / 32 % 2 * 16 : mistake == outside ? small_rows * 64 : 0;
-  multiply_by_warpgroup(sum.values, left, describe_matrix(tile + first), false, false);
+  std::uint64_t right = describe_matrix(mistake == static_memory     ? elsewhere
+                                        : mistake == at_half_a_chunk ? tile + 4
+                                                                     : tile + first);
+  if (mistake == not_swizzled) right &= ~(std::uint64_t{3} << 62);
+  if (mistake == offset_swizzle) right |= std::uint64_t{1} << 49;
+  multiply_by_warpgroup(sum.values, left, right, mistake == transposes_differ && thread / 32 == 2, false);
+  if (mistake == not_begun_again) {
+    end_products();
+    wait_for_products();
+    multiply_by_warpgroup(sum.values, left, right, false, true);
+  }
   if (mistake != no_end) end_products();
   if (mistake == overwritten_in_flight && thread == 5) tile[8] = bfloat16{};
   if (mistake != no_wait) wait_for_products();
@@ -204,6 +221,12 @@ TEST_CASE("what the twin of wgmma finds out", "[cuda]") {
         {warps_differ, "another right operand than its warpgroup's first thread there"},
         {overwritten_in_flight, "a race with"},
         {outside, "of dynamic shared memory, the launch has"},
+        {not_begun_again, "without wgmma.fence before"},
+        {not_swizzled, "not swizzled in 128 bytes"},
+        {offset_swizzle, "swizzle has an offset"},
+        {transposes_differ, "another right operand than its warpgroup's first thread"},
+        {at_half_a_chunk, "not a multiple of 16"},
+        {static_memory, "wants static shared memory"},
     };
     for (const auto& [mistake, text] : reports) {
       const auto wrong = run(mistake);
@@ -211,6 +234,10 @@ TEST_CASE("what the twin of wgmma finds out", "[cuda]") {
       CHECK(wrong.first.find(text) != std::string::npos);
     }
   }
+  const Buffer<float> c(rows * small_rows);
+  const Op op("products", emulated().kernel_context());
+  CHECK_THROWS_WITH(launch(mistaken_kernel, 1, 96, small_rows * 128, op, b.data(), c.data(), none),
+                    ContainsSubstring("in a block of 96 threads"));
   std::cout << "CUDA: emulated twins were run of wgmma (m64n64k16 bf16; fence, commit_group, wait_group) and "
                "fence.proxy.async; their PTX only compiles here."
             << std::endl;

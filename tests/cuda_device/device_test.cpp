@@ -9,6 +9,7 @@
 #include <promptiqa/cuda.hpp>
 #include <promptiqa/ops/all.hpp>
 
+#include "../../kernels/blas.hpp"
 #include "catch.hpp"
 
 using namespace promptiqa;
@@ -33,6 +34,17 @@ std::size_t devices(std::string* reason) {
 TEST_CASE("there is a device where PROMPTIQA_REQUIRE_DEVICE says so", "[cuda][golden][official][deviceless]") {
   std::string reason;
   if (std::getenv("PROMPTIQA_REQUIRE_DEVICE")) CHECK(devices(&reason) > 0);
+}
+
+// Without this, tests of warpgroups would pass on kernels that have none.
+TEST_CASE("Hopper's own products are there where the library was built for them", "[cuda]") {
+  const Context ctx = make_cuda_context(0);
+  const cuda::DeviceTraits traits = cuda::device_traits(cuda::Op("device_traits", ctx.kernel_context()));
+  CHECK(traits.wgmma == (PROMPTIQA_TEST_FOR_90A && traits.capability == 90));
+  CudaOptions without;
+  without.wgmma = false;
+  const Context other = make_cuda_context(0, nullptr, without);
+  CHECK_FALSE(cuda::device_traits(cuda::Op("device_traits", other.kernel_context())).wgmma);
 }
 
 TEST_CASE("without a device there is a clear error, and the CPU works", "[cuda][deviceless]") {
