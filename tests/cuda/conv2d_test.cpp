@@ -53,7 +53,7 @@ const std::vector<Conv2dGeometry> channel_geometries = {
     geometry(1, 8, 1, 150, 16, 1, 3, 1, 1, 0, 1),  // several tiles of pixels
     geometry(3, 8, 2, 2, 8, 3, 3, 1, 1, 1, 1),     // images smaller than a vector
     geometry(2, 16, 20, 20, 8, 3, 3, 1, 1, 1, 1),  // several parts of the sum over pixels
-    geometry(1, 64, 4, 4, 128, 3, 3, 1, 1, 1, 1),  // tiles whose rows are all there
+    geometry(1, 64, 12, 12, 128, 3, 3, 1, 1, 1, 1),  // two tiles, whose rows are all there
 };
 /// Those where not all three do, or not in all types.
 const std::vector<Conv2dGeometry> mixed_geometries = {
@@ -231,10 +231,10 @@ TEST_CASE("convolutions of warpgroups", "[cuda]") {
   }
   // Tiles of 64, 128 and 256 rows, the last of them not full; and the tile that little shared memory leaves.
   for (const int64_t channels : {64, 128, 136, 264})
-    check<bfloat16>(wgmma_tensor_cores, geometry(1, 8, 5, 6, channels, 2, 2, 1, 1, 1, 0));
+    check<bfloat16>(wgmma_tensor_cores, geometry(1, 8, 12, 12, channels, 2, 2, 1, 1, 1, 0));
   Path small = wgmma_tensor_cores;
   small.traits.shared_bytes = cuda::conv2d_channels_shared_bytes;
-  check<bfloat16>(small, geometry(1, 8, 5, 6, 264, 2, 2, 1, 1, 1, 0));
+  check<bfloat16>(small, geometry(1, 8, 12, 12, 264, 2, 2, 1, 1, 1, 0));
 }
 
 TEST_CASE("convolutions on tensor cores, channels in chunks for some", "[cuda]") {
