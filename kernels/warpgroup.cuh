@@ -81,8 +81,8 @@ PROMPTIQA_DEVICE void multiply_by_warpgroup(float (*sum)[4], const unsigned (&le
 }
 #endif
 
-/// Before the first product after registers of sums or left operands were written.
-/// Behind them: ends the group of products that wait_for_products() waits for.
+// begin_products(): before the first product after registers of sums or left operands were written. end_products(): behind
+// the last of those that are waited for together. wait_for_products(): until all that have ended are done.
 #if PROMPTIQA_EMULATED
 using emulation::begin_products;
 using emulation::end_products;
@@ -98,7 +98,6 @@ PROMPTIQA_DEVICE void end_products() {
   asm volatile("wgmma.commit_group.sync.aligned;" : : : "memory");
 #endif
 }
-/// Waits for all products of this warpgroup.
 PROMPTIQA_DEVICE void wait_for_products() {
 #if PROMPTIQA_WGMMA
   asm volatile("wgmma.wait_group.sync.aligned 0;" : : : "memory");
