@@ -42,8 +42,7 @@ bool with_attention_tile(const DeviceTraits& traits, const AttentionArgs<T>& arg
     }
   if constexpr (!std::is_same_v<T, double>) {
     using Mma = std::conditional_t<std::is_same_v<T, bfloat16>, Bf16Math, Tf32Math>;
-    if (traits.capability >= 80 && (std::is_same_v<T, bfloat16> || traits.tf32))
-      return with_math(Mma(), std::integral_constant<int, Steps::mma>());
+    if (has_tensor_cores<T>(traits)) return with_math(Mma(), std::integral_constant<int, Steps::mma>());
   }
   return with_math(PlainMath<accumulate_t<T>>(), std::integral_constant<int, Steps::plain>());
 }

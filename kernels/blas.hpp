@@ -6,6 +6,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <type_traits>
 
 #include <promptiqa/core/bfloat16.hpp>
 #include <promptiqa/core/kernel_table.hpp>
@@ -23,9 +24,16 @@ struct DeviceTraits {
 };
 DeviceTraits device_traits(const Op& op);
 
-/// How the op's queue multiplies: tf32 lets matrix products, attention and convolutions of floats use TF32 tensor cores,
-/// bf16 rounds the operands of their gemm to bfloat16; both are off at first. Without wgmma, which is on at first,
-/// warpgroups do not multiply together even where they could.
+/// Whether a device has tensor cores that multiply T, and may use them.
+template <class T>
+bool has_tensor_cores(const DeviceTraits& traits) {
+  if (std::is_same_v<T, bfloat16>) return traits.capability >= 80;
+  return std::is_same_v<T, float> && traits.capability >= 80 && traits.tf32;
+}
+
+/// How the op's queue multiplies: tf32 lets matrix products, attention and convolutions of floats use TF32 tensor
+/// cores, bf16 rounds the operands of their gemm to bfloat16; both are off at first. Without wgmma, which is on at
+/// first, warpgroups do not multiply together even where they could.
 void set_products(const Op& op, bool tf32, bool bf16, bool wgmma);
 
 /// c[i] = alpha * op(a[i]) op(b[i]) + beta * c[i] for i in [0, batch); m, n, k and batch are at least 1. As in

@@ -42,8 +42,8 @@ void with_channels_tile(const Op& op, std::int64_t rows, Run&& run) {
 /// Steps of each part of a product of `tiles` tiles, `steps` deep, whose C has `size` elements. `always`: parts are
 /// stored and added even when there is only one.
 std::int64_t steps_of_part(std::int64_t tiles, std::int64_t steps, std::int64_t size, int blocks_at_once, bool always) {
-  // Guesses, to be checked on a device. Of one with 132 multiprocessors: blocks that run at once; steps' worth of time that a block takes to begin and
-  // to end, and a launch; bytes that memory moves while every block takes a step.
+  // Guesses, to be checked on a device. Of one with 132 multiprocessors: blocks that run at once; steps' worth of time
+  // that a block takes to begin and to end, and a launch; bytes that memory moves while every block takes a step.
   const std::int64_t at_once = 132 * blocks_at_once;
   constexpr double ends = 6, launch = 2, bytes_a_step = 4e6;
   double least = 0;

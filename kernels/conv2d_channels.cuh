@@ -52,8 +52,16 @@ struct ChannelsData : ConvData<T> {
 /// Where a column (or a term of the weight's gradient) lies in the gathered picture, as it is kept in shared memory:
 /// number of the pixel, its coordinates, nothing.
 constexpr int place_ints = 4;
-PROMPTIQA_DEVICE void keep_place(Shared<int> places, int i, int pixel, int y, int x) {
-  store_shared<4>(places + place_ints * i, Vector<int, 4>{{pixel, y, x, 0}});
+/// Keeps the place of column n of a product as number i; outside of every picture behind the last of the `columns`.
+template <class Product>
+PROMPTIQA_DEVICE void keep_place(Shared<int> places, int i, const Product& product, int n, int columns) {
+  Vector<int, 4> kept = {{0, outside, outside, 0}};
+  if (n < columns) {
+    const ConvPlace place = product.column(n);
+    const int image = n / product.column_area();
+    kept = {{(image * product.height() + place.y) * product.width() + place.x, place.y, place.x, 0}};
+  }
+  store_shared<4>(places + place_ints * i, kept);
 }
 
 /// The tile of C that a block has: neighbouring blocks share their columns, which are what is large.
@@ -107,16 +115,8 @@ __global__ void __launch_bounds__(Tile::threads, Tile::blocks_at_once)
   const Shared<T> tiles = dynamic_shared<T>(0, Tile::stages * Tile::stage_size);
   const Shared<int> places = dynamic_shared<int>(Tile::stages_bytes, place_ints * Tile::columns);
 
-  for (int i = thread; i < Tile::columns; i += Tile::threads) {
-    const int n = block.first_column + i;
-    if (n < columns) {
-      const ConvPlace place = product.column(n);
-      const int image = n / product.column_area();
-      keep_place(places, i, (image * product.height() + place.y) * product.width() + place.x, place.y, place.x);
-    } else {
-      keep_place(places, i, 0, outside, outside);
-    }
-  }
+  for (int i = thread; i < Tile::columns; i += Tile::threads)
+    keep_place(places, i, product, block.first_column + i, columns);
   __syncthreads();
 
   // A thread brings one chunk of every row and column that is `apart` from the last.
@@ -212,16 +212,8 @@ __global__ void __launch_bounds__(Tile::threads, Tile::blocks_at_once)
   const Shared<int> places = dynamic_shared<int>(Tile::stages_bytes, place_ints * 2 * Tile::depth);
 
   const auto place_pixels = [&](int step) {
-    for (int i = thread; i < Tile::depth; i += Tile::threads) {
-      const int n = step * Tile::depth + i, kept = step % 2 * Tile::depth + i;
-      if (n < pixels) {
-        const ConvPlace place = forward.column(n);
-        const int image = n / forward.column_area();
-        keep_place(places, kept, (image * forward.height() + place.y) * forward.width() + place.x, place.y, place.x);
-      } else {
-        keep_place(places, kept, 0, outside, outside);
-      }
-    }
+    for (int i = thread; i < Tile::depth; i += Tile::threads)
+      keep_place(places, step % 2 * Tile::depth + i, forward, step * Tile::depth + i, pixels);
   };
   // A thread brings one chunk of rows and one of columns, of every pixel that is so far apart from the last.
   constexpr int a_chunks = Tile::rows / Tile::chunk, b_chunks = Tile::columns / Tile::chunk;

@@ -11,13 +11,6 @@ namespace promptiqa::cuda {
 /// Shared memory of a block of their kernels, at most.
 inline constexpr std::size_t conv2d_channels_shared_bytes = std::size_t{98} << 10;
 
-/// Whether a device has tensor cores that multiply T, and may use them.
-template <class T>
-bool has_tensor_cores(const DeviceTraits& traits) {
-  if (std::is_same_v<T, bfloat16>) return traits.capability >= 80;
-  return std::is_same_v<T, float> && traits.capability >= 80 && traits.tf32;
-}
-
 /// Whether 16 bytes hold whole elements of one pixel's or tap's channels.
 template <class T>
 bool in_chunks(std::int64_t channels) {

@@ -81,8 +81,8 @@ PROMPTIQA_DEVICE void multiply_by_warpgroup(float (*sum)[4], const unsigned (&le
 }
 #endif
 
-// begin_products(): before the first product after registers of sums or left operands were written. end_products(): behind
-// the last of those that are waited for together. wait_for_products(): until all that have ended are done.
+// begin_products(): before the first product after registers of sums or left operands were written. end_products():
+// behind the last of those that are waited for together. wait_for_products(): until all that have ended are done.
 #if PROMPTIQA_EMULATED
 using emulation::begin_products;
 using emulation::end_products;
@@ -155,34 +155,15 @@ struct WarpgroupMath {
   template <int Depth, int Tiles>
   PROMPTIQA_DEVICE static void rows_times_rows(Fragment<float, Tiles>& sum, const Left<Depth>& left, Shared<bfloat16> b,
                                                bool add = false) {
-    static_assert(Depth % 64 == 0 && Tiles % 8 == 0, "whole panels");
-    hold(sum);
-    begin_products();
-    PROMPTIQA_UNROLL
-    for (int j = 0; j < Tiles; j += 8) PROMPTIQA_UNROLL
-    for (int k = 0; k < Depth; k += 16)
-      multiply_by_warpgroup(sum.values + j, left.values[k / 16],
-                            describe_matrix(b + ((k / 64 * 8 * Tiles + 8 * j) * 64 + k % 64)), false, add || k > 0);
-    end_products();
-    wait_for_products();
-    hold(sum);
+    static_assert(Depth % 64 == 0, "whole panels");
+    multiply(sum, left, b, false, add, [](int j, int k) { return (k / 64 * 8 * Tiles + 8 * j) * 64 + k % 64; });
   }
 
   /// sum += left b: b has Depth rows of 8 * Tiles elements.
   template <int Depth, int Tiles>
   PROMPTIQA_DEVICE static void add_rows_times_matrix(Fragment<float, Tiles>& sum, const Left<Depth>& left,
                                                      Shared<bfloat16> b) {
-    static_assert(Depth % 16 == 0 && Tiles % 8 == 0, "whole instructions and panels");
-    hold(sum);
-    begin_products();
-    PROMPTIQA_UNROLL
-    for (int j = 0; j < Tiles; j += 8) PROMPTIQA_UNROLL
-    for (int k = 0; k < Depth; k += 16)
-      multiply_by_warpgroup(sum.values + j, left.values[k / 16], describe_matrix(b + (8 * j * Depth + 64 * k)), true,
-                            true);
-    end_products();
-    wait_for_products();
-    hold(sum);
+    multiply(sum, left, b, true, true, [](int j, int k) { return 8 * j * Depth + 64 * k; });
   }
 
   /// The same with what was a product's sum as left operand, rounded: p (64, 8 * Steps).
@@ -196,6 +177,27 @@ struct WarpgroupMath {
       for (int i = 0; i < 4; ++i)
         left.values[s / 2][i] = pack_bf16(p.values[s + i / 2][i % 2 * 2], p.values[s + i / 2][i % 2 * 2 + 1]);
     add_rows_times_matrix(sum, left, b);
+  }
+
+ private:
+  /// sum = left b or, if `add`, +=, waited for. place(j, k): where in b the right operand for column tiles j to j + 7
+  /// and depth k to k + 15 begins; `rows` as multiply_by_warpgroup has it.
+  template <int Depth, int Tiles, class Place>
+  PROMPTIQA_DEVICE static void multiply(Fragment<float, Tiles>& sum, const Left<Depth>& left, Shared<bfloat16> b,
+                                        bool rows, bool add, Place&& place) {
+    static_assert(Depth % 16 == 0 && Tiles % 8 == 0, "whole instructions and panels");
+    hold(sum);
+    begin_products();
+    PROMPTIQA_UNROLL
+    for (int j = 0; j < Tiles; j += 8) {
+      PROMPTIQA_UNROLL
+      for (int k = 0; k < Depth; k += 16)
+        multiply_by_warpgroup(sum.values + j, left.values[k / 16], describe_matrix(b + place(j, k)), rows,
+                              add || k > 0);
+    }
+    end_products();
+    wait_for_products();
+    hold(sum);
   }
 };
 

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include <promptiqa/core/bfloat16.hpp>
 #include "intrinsics.hpp"
 
 namespace promptiqa::emulation {
@@ -55,12 +56,6 @@ Products& of_block() {
   return products;
 }
 
-float bfloat16_at(const unsigned char* p) {
-  std::uint16_t bits;
-  std::memcpy(&bits, p, sizeof bits);
-  return __uint_as_float(static_cast<unsigned>(bits) << 16);
-}
-
 /// The place in dynamic shared memory of the 16 bytes with elements (k, n) ... of the operand: along k, or along n
 /// where its memory has rows of n. In a swizzled layout the chunk's number within its row of 128 bytes, bits 4 to 6 of
 /// the address, is XORed with bits 7 to 9.
@@ -79,10 +74,11 @@ void read_right(GroupProduct& product, ThreadProducts& self) {
   for (int row = 0; row < row_count; ++row)
     for (int along = 0; along < along_count; along += 8) {
       const std::size_t place = chunk_place(product.right, rows, rows ? row : along, rows ? along : row);
-      const unsigned char* chunk = read_by_tensor_cores(place, 16);
+      bfloat16 chunk[8];
+      std::memcpy(chunk, read_by_tensor_cores(place, sizeof chunk), sizeof chunk);
       self.chunks.push_back(place);
       for (int i = 0; i < 8; ++i)
-        (rows ? product.values[row][along + i] : product.values[along + i][row]) = bfloat16_at(chunk + 2 * i);
+        (rows ? product.values[row][along + i] : product.values[along + i][row]) = to_float(chunk[i]);
     }
 }
 

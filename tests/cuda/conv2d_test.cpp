@@ -19,17 +19,19 @@ const std::vector<Conv2dGeometry> geometries = {
     geometry(2, 3, 17, 19, 5, 3, 3, 2, 2, 1, 1),  // stem: stride 2, padded
     geometry(1, 3, 11, 12, 4, 7, 7, 2, 2, 3, 3),  // more padding than stride
     geometry(1, 2, 9, 10, 3, 5, 5, 3, 2, 4, 3),   // and not the same in both directions
-    geometry(3, 5, 9, 11, 7, 3, 3, 1, 1, 1, 1),   geometry(2, 6, 12, 12, 13, 5, 5, 1, 1, 0, 0),  // no padding
-    geometry(1, 3, 24, 16, 9, 8, 8, 8, 8, 0, 0),                                                 // patches
-    geometry(1, 3, 18, 19, 9, 8, 8, 8, 8, 0, 0),  // patches, pixels left over at the edge
-    geometry(3, 7, 5, 13, 10, 1, 1, 1, 1, 0, 0),  // pointwise
-    geometry(2, 7, 9, 9, 3, 1, 1, 2, 2, 0, 0),    // 1 x 1 with stride: the pointwise path must not be taken
-    geometry(1, 2, 4, 4, 3, 1, 1, 1, 1, 1, 1),    // 1 x 1 with padding
-    geometry(2, 2, 3, 2, 4, 5, 5, 1, 1, 2, 2),    // kernel larger than the image
-    geometry(1, 2, 2, 2, 3, 3, 3, 1, 1, 3, 3),    // pixels that see padding only
-    geometry(2, 3, 10, 21, 6, 2, 5, 1, 3, 0, 2),  // nothing square
-    geometry(1, 3, 21, 10, 6, 5, 2, 3, 1, 2, 1),  geometry(1, 2, 30, 1, 4, 3, 1, 1, 1, 1, 0),  // one pixel wide
-    geometry(1, 2, 1, 70, 4, 1, 3, 1, 2, 0, 1),                                                // one pixel high
+    geometry(3, 5, 9, 11, 7, 3, 3, 1, 1, 1, 1),
+    geometry(2, 6, 12, 12, 13, 5, 5, 1, 1, 0, 0),  // no padding
+    geometry(1, 3, 24, 16, 9, 8, 8, 8, 8, 0, 0),   // patches
+    geometry(1, 3, 18, 19, 9, 8, 8, 8, 8, 0, 0),   // patches, pixels left over at the edge
+    geometry(3, 7, 5, 13, 10, 1, 1, 1, 1, 0, 0),   // pointwise
+    geometry(2, 7, 9, 9, 3, 1, 1, 2, 2, 0, 0),     // 1 x 1 with stride: the pointwise path must not be taken
+    geometry(1, 2, 4, 4, 3, 1, 1, 1, 1, 1, 1),     // 1 x 1 with padding
+    geometry(2, 2, 3, 2, 4, 5, 5, 1, 1, 2, 2),     // kernel larger than the image
+    geometry(1, 2, 2, 2, 3, 3, 3, 1, 1, 3, 3),     // pixels that see padding only
+    geometry(2, 3, 10, 21, 6, 2, 5, 1, 3, 0, 2),   // nothing square
+    geometry(1, 3, 21, 10, 6, 5, 2, 3, 1, 2, 1),
+    geometry(1, 2, 30, 1, 4, 3, 1, 1, 1, 1, 0),    // one pixel wide
+    geometry(1, 2, 1, 70, 4, 1, 3, 1, 2, 0, 1),    // one pixel high
     geometry(1, 2, 9, 9, 3, 1, 1, 3, 2, 1, 0),     // a kernel smaller than its stride: pixels that no tap meets
     geometry(2, 17, 5, 5, 130, 3, 3, 1, 1, 1, 1),  // more output channels than a tile has rows
     geometry(1, 66, 5, 5, 12, 3, 3, 1, 1, 1, 1),   // many steps, several tiles of taps

@@ -53,29 +53,14 @@ void check_products(const char* what, double operand_error) {
   const Buffer<double> a_data(a), b_data(b), c(16 * row_tiles * width), d(16 * depth);
   const Op op("products", emulated().kernel_context());
   launch(products_kernel<Math>, 1, 32, 0, op, a_data.data(), b_data.data(), c.data(), d.data());
-  const auto at = [](const Numbers& n, int i) { return n[static_cast<std::size_t>(i)]; };
   const Numbers c_values = c.values();
-  Numbers want_c, size_c, want_d, size_d;
-  for (int i = 0; i < 16 * row_tiles; ++i)
-    for (int j = 0; j < width; ++j) {
-      double sum = 0, size = 0;
-      for (int k = 0; k < depth; ++k) {
-        sum += at(a, i * depth + k) * at(b, j * depth + k);
-        size += std::abs(at(a, i * depth + k) * at(b, j * depth + k));
-      }
-      want_c.push_back(sum);
-      size_c.push_back(size);
-    }
-  for (int i = 0; i < 16; ++i)
-    for (int j = 0; j < depth; ++j) {
-      double sum = 0, size = 0;
-      for (int k = 0; k < width; ++k) {
-        sum += at(c_values, i * width + k) * at(b, k * depth + j);
-        size += std::abs(at(c_values, i * width + k) * at(b, k * depth + j));
-      }
-      want_d.push_back(sum);
-      size_d.push_back(size);
-    }
+  const auto both = [&](bool of_sizes) {
+    const auto part = [&](const Numbers& n) { return of_sizes ? absolute(n) : n; };
+    return std::pair(exact_product(16 * row_tiles, width, depth, part(a), part(b), true),
+                     exact_product(16, depth, width, part(c_values), part(b), false));
+  };
+  const auto [want_c, want_d] = both(false);
+  const auto [size_c, size_d] = both(true);
   const double unit = 2 * operand_error + 40 * epsilon_of<typename Math::Sum>;
   CHECK(worst_ratio(c_values, want_c, size_c, unit, 0) <= 1);
   CHECK(worst_ratio(d.values(), want_d, size_d, unit, 0) <= 1);

@@ -60,4 +60,17 @@ inline Context& exact() {
   return ctx;
 }
 
+/// a (m, k) b (k, n), or a b^T of b (n, k), row-major, by the CPU's loops.
+inline Numbers exact_product(std::int64_t m, std::int64_t n, std::int64_t k, const Numbers& a, const Numbers& b,
+                             bool transpose_b) {
+  Numbers c(static_cast<std::size_t>(m * n));
+  GemmArgs<double> args{};
+  args.m = m, args.n = n, args.k = k, args.batch = 1, args.alpha = 1;
+  args.a = a.data(), args.lda = k;
+  args.b = b.data(), args.ldb = transpose_b ? k : n, args.transpose_b = transpose_b;
+  args.c = c.data(), args.ldc = n;
+  exact().kernels<double>().gemm(exact().kernel_context(), args);
+  return c;
+}
+
 }  // namespace promptiqa_test
